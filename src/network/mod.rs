@@ -1,8 +1,47 @@
 //! How an instance is reached: bridge, veth pair, address, published ports and name files.
+//!
+//! A bridged instance is started in this order: [`lease`] an address (its [`hosts_file`] needs it),
+//! [`hold_ports`] on the host, make the network namespace, [`attach`] it. Stopping it is [`detach`];
+//! removing it is [`release`]. Each of them may be repeated, and the next one puts right what a kill
+//! left of an earlier one.
+//!
+//! ```text
+//! host   eth0 ── routing, nftables table (masquerade, published ports) ── bridge, first address
+//!                                                                         │       │
+//!                                                                        veth    veth
+//! ────────────────────────────────────────────────────────────────────────┼───────┼────
+//! instances                                                              eth0    eth0
+//! ```
+//!
+//! Every store (`--root`) has a bridge, a subnet and a table of its own, named after its path.
+//! IPv4 only: an instance has a link-local IPv6 address and accepts no router's advertisements.
+
+mod bridge;
+mod firewall;
+mod held_ports;
+mod lease;
+mod link;
+mod names;
+mod namespace;
+mod naming;
+mod netlink;
+mod published_port;
+mod record;
+mod subnet;
+
+pub use bridge::{attach, detach};
+pub use held_ports::{HeldPorts, hold_ports};
+pub use lease::{Lease, lease, release};
+pub use names::{hosts_file, resolv_conf};
+pub use published_port::{InvalidPublishedPort, Protocol, PublishedPort, PublishedPortFault};
+
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::str::FromStr;
 
 /// `--network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -17,27 +56,32 @@ pub enum Mode {
     Bridge,
 }
 
-/// `-p [HOST_IP:]HOST_PORT:CONTAINER_PORT[/tcp|udp]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// Address of the host to publish on; `None` is every address.
-    pub host_ip: Option<IpAddr>,
-    /// Port of the host.
-    pub host_port: u16,
-    /// Port of the instance.
-    pub container_port: u16,
-    /// Transport protocol.
-    pub protocol: Protocol,
+/// A `--network` that is none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown network {0:?}; use bridge, host or none")]
+pub struct UnknownMode(String);
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            "host" => Ok(Self::Host),
+            "bridge" => Ok(Self::Bridge),
+            other => Err(UnknownMode(other.to_owned())),
+        }
+    }
 }
 
-/// Transport protocol of a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Host => "host",
+            Self::Bridge => "bridge",
+        })
+    }
 }
 
 /// What went wrong with the network of an instance.
@@ -45,83 +89,166 @@ pub enum Protocol {
 #[non_exhaustive]
 pub enum Error {
     /// No more addresses in the bridge's subnet.
-    #[error("no free address in {0}; remove instances or choose a larger subnet")]
+    #[error("no free address in {0}; remove instances that are no longer needed")]
     SubnetFull(String),
+    /// Every private subnet overlaps a route of the host.
+    #[error(
+        "no private subnet for the bridge: the host's routes cover 10.208.0.0/12, 172.16.0.0/12 and 192.168.0.0/16; free a /20 of them"
+    )]
+    NoSubnet,
+    /// Another network came up between the lease and the attach.
+    #[error(
+        "subnet {subnet} was free and is now routed elsewhere (see ip route); start the instance again to get another"
+    )]
+    SubnetTaken {
+        /// The bridge's subnet.
+        subnet: String,
+    },
+    /// The lease was released, or the store chose another subnet.
+    #[error("address {address} is no longer leased to {instance}; start the instance again")]
+    LeaseGone {
+        /// Name of the instance.
+        instance: String,
+        /// The address it had.
+        address: Ipv4Addr,
+    },
+    /// A value that did not come from text, with an IPv6 address.
+    #[error(transparent)]
+    PublishedPort(#[from] InvalidPublishedPort),
+    /// Two of the ports of one instance are the same port of the host.
+    #[error("{first} and {second} publish the same port of the host; remove one")]
+    PortTwice {
+        /// The earlier one.
+        first: PublishedPort,
+        /// The later one.
+        second: PublishedPort,
+    },
+    /// Another instance or program has the port.
+    #[error(
+        "cannot publish {port}: address already in use: {}; choose another port or stop what uses it",
+        address_of(port)
+    )]
+    PortInUse {
+        /// The port.
+        port: PublishedPort,
+    },
+    /// The address to publish on is not the host's.
+    #[error("cannot publish {port}: {} is not an address of this host; see ip address", ip_of(port))]
+    NotOurAddress {
+        /// The port.
+        port: PublishedPort,
+    },
+    /// The port cannot be bound for another reason.
+    #[error("cannot publish {port}: bind {}: {source}", address_of(port))]
+    HoldPort {
+        /// The port.
+        port: PublishedPort,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("read {path}: {source}")]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A file of the store cannot be written.
+    #[error("write {path}: {source}")]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The store's record of its network is no such record.
+    #[error(
+        "network record {path} cannot be used: {source}; stop the instances of this root and remove the file"
+    )]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: serde_json::Error,
+    },
+    /// The lock cannot be had.
+    #[error("lock {path}: {source}")]
+    Lock {
+        /// The lock's file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The kernel refused a change to links, addresses or routes.
+    #[error("{action}: {source}")]
+    Link {
+        /// What was to be done, and with what.
+        action: String,
+        /// The kernel's error.
+        source: io::Error,
+    },
+    /// A link that was there is there no longer.
+    #[error("link {name} is gone; something else removes links of wharf")]
+    LinkGone {
+        /// Name of the link.
+        name: String,
+    },
+    /// The instance's network namespace cannot be entered.
+    #[error("enter the network namespace of the instance: {source}")]
+    EnterNamespace {
+        /// The reason.
+        source: io::Error,
+    },
+    /// A network setting of the kernel cannot be written.
+    #[error("write {value} to {path}: {source}")]
+    Setting {
+        /// The setting's file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// There is no `nft`.
+    #[error("program nft is not installed; install the package nftables, or use --network host or none")]
+    NftMissing,
+    /// `nft` cannot be run.
+    #[error("run nft: {source}")]
+    RunNft {
+        /// The reason.
+        source: io::Error,
+    },
+    /// `nft` refused the rules.
+    #[error("set the nftables table ip {table}: nft ended with {status}: {message}")]
+    Rules {
+        /// Name of the table.
+        table: String,
+        /// How nft ended.
+        status: ExitStatus,
+        /// The first line nft printed.
+        message: String,
+    },
 }
 
-/// An address taken for an instance, before its network namespace exists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The instance's address.
-    pub address: Ipv4Addr,
-    /// Prefix length of the subnet.
-    pub prefix: u8,
-    /// The bridge's address, the instance's default route.
-    pub gateway: Ipv4Addr,
-    /// Name of the bridge.
-    pub bridge: String,
-    /// Name of the host's end of the veth pair.
-    pub veth: String,
+fn ip_of(port: &PublishedPort) -> IpAddr {
+    port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
-/// Takes a free address for `instance` and records it below `state` (ROOT/network), under a lock.
-/// The same instance gets its own address again.
-///
-/// # Errors
-/// When the subnet is full or the record cannot be written.
-pub fn lease(_state: &Path, _instance: &str) -> Result<Lease, Error> {
-    Err(Error::SubnetFull(String::new()))
+fn address_of(port: &PublishedPort) -> String {
+    format!("{}:{}", ip_of(port), port.host_port)
 }
 
-/// Gives the address back. A missing lease is no error.
-///
-/// # Errors
-/// When the record cannot be written.
-pub fn release(_state: &Path, _instance: &str) -> Result<(), Error> {
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Host ports held by bound sockets for as long as this value lives, so that a second instance, or any
-/// other program, is told `address already in use` instead of losing its traffic.
-#[derive(Debug)]
-pub struct HeldPorts(());
-
-/// Binds every published port.
-///
-/// # Errors
-/// Names the port that is in use.
-pub fn hold_ports(_ports: &[PublishedPort]) -> Result<HeldPorts, Error> {
-    Ok(HeldPorts(()))
-}
-
-/// Makes the bridge when it is missing, joins the network namespace to it and publishes the ports.
-/// Undoes itself when it fails; calling it again for the same lease is harmless.
-///
-/// # Errors
-/// Names the step.
-pub fn attach(_lease: &Lease, _namespace: BorrowedFd<'_>, _ports: &[PublishedPort]) -> Result<(), Error> {
-    Ok(())
-}
-
-/// Removes the veth pair and the instance's rules; removes the bridge and the table with the last one.
-/// Goes on after a failure and returns the first. What is gone already is no error.
-///
-/// # Errors
-/// Names the step.
-pub fn detach(_lease: &Lease) -> Result<(), Error> {
-    Ok(())
-}
-
-/// Text of `/etc/hosts` for an instance.
-pub fn hosts_file(_hostname: &str, _address: Option<Ipv4Addr>, _extra: &[(String, IpAddr)]) -> String {
-    String::new()
-}
-
-/// Text of `/etc/resolv.conf` for an instance, from the host's; a loopback resolver is of no use in
-/// another network namespace and is left out.
-///
-/// # Errors
-/// When the host's file cannot be read for another reason than being missing.
-pub fn resolv_conf(_mode: Mode) -> Result<String, Error> {
-    Ok(String::new())
+    #[test]
+    fn modes_are_printed_as_they_are_typed() {
+        for text in ["none", "host", "bridge"] {
+            assert_eq!(text.parse::<Mode>().expect(text).to_string(), text);
+        }
+        let error = "vlan".parse::<Mode>().expect_err("unknown").to_string();
+        assert_eq!(error, "unknown network \"vlan\"; use bridge, host or none");
+    }
 }

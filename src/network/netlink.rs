@@ -1,0 +1,138 @@
+//! One rtnetlink socket (rtnetlink(7)): a request answered by an acknowledgement, or by a dump.
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::io;
+
+/// The kernel makes dumps of at most 32 KiB a message (netlink_dump in af_netlink.c).
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// How often a dump is asked for again when the tables changed while it was made.
+const DUMP_ATTEMPTS: u32 = 10;
+
+/// A socket that speaks for the network namespace it was opened in, wherever its user goes later.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// What a reply held, once the kernel has said it is complete.
+struct Reply {
+    messages: Vec<RouteNetlinkMessage>,
+    /// The tables changed while they were read.
+    interrupted: bool,
+}
+
+impl Netlink {
+    /// Opens the socket in the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Sends a change and waits until the kernel has made it. `flags` are `NLM_F_CREATE` and its like.
+    pub(super) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        self.receive().map(drop)
+    }
+
+    /// Reads a whole table.
+    pub(super) fn dump(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            self.send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+            let reply = self.receive()?;
+            if !reply.interrupted {
+                return Ok(reply.messages);
+            }
+        }
+        Err(io::Error::other("the tables of the kernel changed each time they were read"))
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map(drop)
+    }
+
+    fn receive(&self) -> io::Result<Reply> {
+        let mut reply = Reply { messages: Vec::new(), interrupted: false };
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        loop {
+            let received = match self.socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
+            let datagram = buffer.get(..received).ok_or_else(|| malformed("a message over 64 KiB"))?;
+            if self.read_datagram(datagram, &mut reply)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Reads the messages of one datagram; true when the last one completed the reply.
+    fn read_datagram(&self, mut datagram: &[u8], reply: &mut Reply) -> io::Result<bool> {
+        while let Some(length) = datagram.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
+            let bytes = datagram.get(..length).filter(|bytes| bytes.len() >= 16);
+            let bytes = bytes.ok_or_else(|| malformed("a message cut short"))?;
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+            // A kind of link or route that the crate cannot read is none of ours.
+            let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else { continue };
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            reply.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(true),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::InnerMessage(message) => reply.messages.push(message),
+                NetlinkPayload::Overrun(_) => return Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+
+    #[test]
+    fn a_dump_of_links_has_the_loopback() {
+        let mut netlink = Netlink::open().expect("open");
+        let links = netlink.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default())).expect("dump");
+        let has_loopback = links.iter().any(|message| {
+            matches!(message, RouteNetlinkMessage::NewLink(link)
+                if link.attributes.contains(&LinkAttribute::IfName("lo".to_owned())))
+        });
+        assert!(has_loopback);
+    }
+
+    #[test]
+    fn a_refused_change_is_the_kernels_error_and_the_socket_goes_on() {
+        let mut netlink = Netlink::open().expect("open");
+        let mut link = LinkMessage::default();
+        link.header.index = i32::MAX as u32;
+        for _ in 0..2 {
+            let error =
+                netlink.change(RouteNetlinkMessage::DelLink(link.clone()), 0).expect_err("no such link");
+            assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{error}");
+        }
+    }
+}
