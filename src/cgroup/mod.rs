@@ -2,11 +2,13 @@
 //! hybrid hosts behind the same few operations.
 
 mod group;
+mod inside;
 mod path;
 mod resources;
 mod stats;
 
 pub use group::{Cgroup, Error, Hierarchies, Record};
+pub use inside::InsideMount;
 pub use path::CgroupPath;
 pub use resources::Resources;
 pub use stats::Stats;

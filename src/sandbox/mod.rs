@@ -11,10 +11,29 @@
 //! reads the report pipe  ◀── (step, errno) ─ or end of file at execve
 //! ```
 
+mod capabilities;
+mod console;
 pub mod default_spec;
+mod devices;
+mod execute;
+mod home;
+mod identity;
+mod mount_options;
+mod mounts;
+mod namespaces;
 mod plan;
+mod program;
+mod report;
+mod rlimits;
 pub mod seccomp;
 mod spawn;
+mod start;
+mod step;
+mod sysctl;
+mod target;
 
+pub use capabilities::Error as CapabilityError;
+pub use mount_options::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Stdio};
 pub use spawn::{Init, SpawnError, spawn};
+pub use start::start;

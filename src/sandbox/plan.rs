@@ -1,7 +1,21 @@
 //! The compiled form of a runtime spec.
-use oci_spec::runtime::{Process, Spec};
+//!
+//! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
+//! changes nothing: every error of a config is found before any process exists.
+use super::capabilities::CapabilityMasks;
+use super::identity::Identity;
+use super::mounts::{Mounts, Source};
+use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
+use super::program::Program;
+use super::step::Step;
+use super::target::Target;
+use super::{devices, home, mount_options, rlimits, seccomp, sysctl};
+use crate::cgroup::Hierarchies;
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use rustix::process::Gid;
+use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A config that cannot become a Plan; every variant names the JSON path it is about.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +29,21 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// `linux.seccomp` cannot become a program.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
+    /// `process.capabilities` cannot be honoured.
+    #[error(transparent)]
+    Capabilities(#[from] super::capabilities::Error),
+    /// A descriptor of the caller could not be duplicated.
+    #[error("duplicate a file descriptor: {0}")]
+    Descriptor(#[source] std::io::Error),
+}
+
+impl Error {
+    pub(super) fn config(path: &str, reason: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), reason: reason.into() }
+    }
 }
 
 /// Where the container's root file system comes from.
@@ -46,40 +75,12 @@ pub struct Inputs {
     pub stdio: Stdio,
     /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
     pub console_socket: Option<OwnedFd>,
-    /// Listening Unix socket on which the child awaits `start`; `None` executes at once.
+    /// Listening `SOCK_SEQPACKET` socket on which the child awaits [`super::start`]; `None` executes at once.
     pub start_socket: Option<OwnedFd>,
     /// File descriptors 3..3+N of the caller that the process keeps.
     pub preserve_fds: u32,
     /// `--no-new-keyring`: keep the session keyring of the caller.
     pub no_new_keyring: bool,
-}
-
-/// Plain data: everything resolved that can be resolved before the process exists.
-#[derive(Debug)]
-pub struct Plan {}
-
-impl Plan {
-    /// Compiles the spec of a new container.
-    ///
-    /// # Errors
-    /// Names the JSON path of the first value that cannot be honoured.
-    pub fn compile(_spec: &Spec, _inputs: Inputs) -> Result<Self, Error> {
-        Ok(Self {})
-    }
-
-    /// Compiles the Plan of one more process in a running container: it joins all namespaces of
-    /// `init`, and takes capabilities, seccomp, no_new_privs… from `process` and `spec`.
-    ///
-    /// # Errors
-    /// As [`Plan::compile`].
-    pub fn compile_exec(
-        _spec: &Spec,
-        _process: &Process,
-        _init: BorrowedFd<'_>,
-        _inputs: ExecInputs,
-    ) -> Result<Self, Error> {
-        Ok(Self {})
-    }
 }
 
 /// What the caller of [`Plan::compile_exec`] decides.
@@ -91,4 +92,340 @@ pub struct ExecInputs {
     pub console_socket: Option<OwnedFd>,
     /// File descriptors 3..3+N of the caller that the process keeps.
     pub preserve_fds: u32,
+}
+
+/// Where the container's root comes from, as the parent prepares it.
+#[derive(Debug)]
+pub(super) enum Root {
+    New {
+        rootfs: Rootfs,
+        shared: bool,
+    },
+    /// The root of the mount namespace that is joined.
+    Joined {
+        init: OwnedFd,
+    },
+}
+
+/// Plain data: everything resolved that can be resolved before the process exists.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) root: Root,
+    /// `CLONE_NEW*` for `clone3(2)`.
+    pub(super) clone_flags: u64,
+    pub(super) joins: Vec<Join>,
+    pub(super) id_maps: Option<IdMaps>,
+    pub(super) new_time_namespace: bool,
+    pub(super) time_offsets: Option<TimeOffsets>,
+    pub(super) sources: Vec<Source>,
+    pub(super) steps: Vec<Step>,
+    pub(super) program: Program,
+    pub(super) stdio: Stdio,
+    pub(super) console_socket: Option<OwnedFd>,
+    pub(super) start_socket: Option<OwnedFd>,
+    /// Things the user should know that do not stop the container, such as unknown capabilities.
+    warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Compiles the spec of a new container.
+    ///
+    /// # Errors
+    /// Names the JSON path of the first value that cannot be honoured.
+    pub fn compile(spec: &Spec, inputs: Inputs, hierarchies: &Hierarchies) -> Result<Self, Error> {
+        let linux = spec.linux().as_ref();
+        let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "is missing"))?;
+        reject_unsupported(linux, process)?;
+        let namespaces = Namespaces::compile(linux)?;
+        let id_maps = IdMaps::compile(linux, &namespaces)?;
+        let time_offsets = time_offsets(linux, &namespaces)?;
+        let mut mounts = Mounts::compile(spec.mounts().as_deref().unwrap_or_default(), Some(hierarchies))?;
+        let terminal = process.terminal().unwrap_or(false);
+        check_terminal(terminal, inputs.console_socket.is_some())?;
+        let propagation = rootfs_propagation(linux)?;
+
+        let mut steps = enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?;
+        let sysctl = match linux.and_then(|linux| linux.sysctl().as_ref()) {
+            Some(settings) => sysctl::compile(settings, &namespaces)?,
+            None => Vec::new(),
+        };
+        if !sysctl.is_empty() || process.oom_score_adj().is_some() {
+            steps.push(Step::PrivateProc);
+        }
+        let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
+        steps.push(Step::IsolateMounts(if shared { libc::MS_SHARED } else { libc::MS_SLAVE }));
+
+        let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
+        let inside = build_tree(linux, &mut mounts, user_namespace)?;
+        steps.append(&mut mounts.create);
+        steps.push(Step::EnterRoot);
+        steps.append(&mut mounts.attach);
+        steps.extend(inside);
+        if terminal {
+            steps.push(console(process, mounts.devpts)?);
+        }
+        steps.extend(sysctl);
+        if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+            steps.push(Step::ReadonlyRoot);
+        }
+        if let Some((flag, recursive)) = propagation {
+            steps.push(Step::RootPropagation { flag, recursive });
+        }
+        let home = home::of(&inputs.rootfs, process.user().uid());
+        let mut plan = Self {
+            root: Root::New { rootfs: inputs.rootfs, shared },
+            clone_flags: namespaces.new & !DEFERRED,
+            new_time_namespace: namespaces.makes(LinuxNamespaceType::Time),
+            joins: namespaces.joins,
+            id_maps,
+            time_offsets,
+            sources: mounts.sources,
+            steps,
+            program: Program::compile(process, &home)?,
+            stdio: inputs.stdio,
+            console_socket: inputs.console_socket,
+            start_socket: inputs.start_socket,
+            warnings: Vec::new(),
+        };
+        plan.become_process(spec, process, inputs.preserve_fds)?;
+        Ok(plan)
+    }
+
+    /// Compiles the Plan of one more process in a running container: it joins all namespaces of
+    /// `init`, and takes capabilities, seccomp, no_new_privs… from `process` and `spec`.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile_exec(
+        spec: &Spec,
+        process: &Process,
+        init: BorrowedFd<'_>,
+        inputs: ExecInputs,
+    ) -> Result<Self, Error> {
+        let linux = spec.linux().as_ref();
+        reject_unsupported(linux, process)?;
+        let namespaces = Namespaces::compile(linux)?;
+        let terminal = process.terminal().unwrap_or(false);
+        check_terminal(terminal, inputs.console_socket.is_some())?;
+        let flags = namespaces.all_flags() & !(libc::CLONE_NEWPID as u64);
+        let mut steps = vec![Step::JoinProcess(flags as u32), Step::NewSession, Step::OpenRoot];
+        if namespaces.isolates(LinuxNamespaceType::User) {
+            steps.push(Step::BecomeNamespaceRoot);
+        }
+        if process.oom_score_adj().is_some() {
+            steps.push(Step::PrivateProc);
+        }
+        if terminal {
+            steps.push(Step::ExecConsole { size: console_size(process) });
+        }
+        let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
+        let mut plan = Self {
+            root: Root::Joined { init },
+            clone_flags: 0,
+            joins: Vec::new(),
+            id_maps: None,
+            new_time_namespace: false,
+            time_offsets: None,
+            sources: Vec::new(),
+            steps,
+            program: Program::compile(process, "/")?,
+            stdio: inputs.stdio,
+            console_socket: inputs.console_socket,
+            start_socket: None,
+            warnings: Vec::new(),
+        };
+        plan.become_process(spec, process, inputs.preserve_fds)?;
+        Ok(plan)
+    }
+
+    /// Things the user should know that do not stop the container, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The steps that a new container's process and one that joins have in common.
+    fn become_process(&mut self, spec: &Spec, process: &Process, preserve_fds: u32) -> Result<(), Error> {
+        let user = process.user();
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let filter = profile.map(seccomp::compile).transpose()?;
+        let (capabilities, unknown) = CapabilityMasks::compile(process.capabilities().as_ref())?;
+        self.warnings.extend(unknown);
+        let groups = user.additional_gids().as_deref().unwrap_or_default();
+        let identity = Identity {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+            capabilities,
+            keep_effective: filter.is_some() && !no_new_privileges,
+        };
+        let cwd = working_directory(process)?;
+        let keep_below = preserve_fds.saturating_add(3);
+        self.steps.push(Step::Streams { keep_below, owner: user.uid() });
+        self.steps.extend(rlimits::compile(process.rlimits().as_deref().unwrap_or_default())?);
+        self.steps.extend(oom_score_adj(process)?);
+        self.steps.push(Step::WorkingDirectory(cwd));
+        self.steps.push(Step::Umask(user.umask().unwrap_or(0o022) & 0o777));
+        self.steps.push(Step::Identity(identity.clone()));
+        self.steps.push(Step::FindProgram);
+        if self.start_socket.is_some() {
+            self.steps.push(Step::AwaitStart);
+        }
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is installed before the capabilities
+        // go; with it, last, so that the profile need not allow the calls before it.
+        let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
+        self.steps.extend(early.map(Step::Seccomp));
+        self.steps.push(Step::Capabilities(identity));
+        if no_new_privileges {
+            self.steps.push(Step::NoNewPrivileges);
+        }
+        self.steps.extend(late.map(Step::Seccomp));
+        self.steps.push(Step::Execute);
+        Ok(())
+    }
+}
+
+/// Made by the child itself: a cgroup namespace takes its root from the cgroup that the process is in
+/// when it is made, and the clone copies the parent's; a time namespace is entered through
+/// `time_for_children`, once its offsets are set.
+const DEFERRED: u64 = (libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME) as u64;
+
+fn enter_namespaces(spec: &Spec, namespaces: &Namespaces, new_keyring: bool) -> Result<Vec<Step>, Error> {
+    let joined_in_child =
+        |join: &&Join| !matches!(join.kind, LinuxNamespaceType::Pid | LinuxNamespaceType::Time);
+    let mut steps: Vec<Step> = Vec::with_capacity(64);
+    for (index, _) in namespaces.joins.iter().enumerate().filter(|(_, join)| joined_in_child(join)) {
+        steps.push(Step::JoinNamespace(index));
+    }
+    steps.push(Step::NewSession);
+    if new_keyring {
+        steps.push(Step::NewKeyring);
+    }
+    if namespaces.makes(LinuxNamespaceType::Cgroup) {
+        steps.push(Step::NewCgroupNamespace);
+    }
+    if namespaces.isolates(LinuxNamespaceType::User) {
+        steps.push(Step::BecomeNamespaceRoot);
+    }
+    if namespaces.makes(LinuxNamespaceType::Network) {
+        steps.push(Step::LoopbackUp);
+    }
+    for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else { continue };
+        if !namespaces.isolates(LinuxNamespaceType::Uts) {
+            return Err(Error::config(field, "needs a uts namespace; the host's own name is never changed"));
+        }
+        let name = CString::new(name.as_str()).map_err(|_| Error::config(field, "holds a NUL byte"))?;
+        if name.count_bytes() > 64 {
+            return Err(Error::config(field, "is longer than the kernel's 64 bytes"));
+        }
+        steps.push(if field == "hostname" { Step::Hostname(name) } else { Step::Domainname(name) });
+    }
+    Ok(steps)
+}
+
+/// Devices, masked and read-only paths: everything inside the root beside the mounts.
+fn build_tree(linux: Option<&Linux>, mounts: &mut Mounts, bind_devices: bool) -> Result<Vec<Step>, Error> {
+    let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    // Without a /dev of the container's own, the nodes would be written into the image's directory.
+    let mut steps = match mounts.has_dev {
+        true => devices::compile(listed, bind_devices, mounts)?,
+        false => Vec::new(),
+    };
+    let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+    for (index, path) in readonly.iter().enumerate() {
+        steps.push(Step::ReadonlyPath(inside(&format!("linux.readonlyPaths[{index}]"), path)?));
+    }
+    let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+    let null = (!masked.is_empty()).then(|| mounts.null());
+    for (index, path) in masked.iter().enumerate() {
+        let target = inside(&format!("linux.maskedPaths[{index}]"), path)?;
+        steps.extend(null.map(|null| Step::Mask { target, null }));
+    }
+    Ok(steps)
+}
+
+fn inside(at: &str, path: &str) -> Result<Target, Error> {
+    if !path.starts_with('/') {
+        return Err(Error::config(at, format!("{path:?} is not an absolute path")));
+    }
+    Target::parse(Path::new(path)).ok_or_else(|| Error::config(at, "holds a NUL byte"))
+}
+
+fn working_directory(process: &Process) -> Result<Target, Error> {
+    let cwd = process.cwd();
+    if !cwd.is_absolute() {
+        return Err(Error::config("process.cwd", format!("{} is not an absolute path", cwd.display())));
+    }
+    Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
+}
+
+fn oom_score_adj(process: &Process) -> Result<Option<Step>, Error> {
+    let Some(value) = process.oom_score_adj() else { return Ok(None) };
+    if !(-1000..=1000).contains(&value) {
+        return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));
+    }
+    Ok(CString::new(value.to_string()).ok().map(Step::OomScoreAdj))
+}
+
+fn rootfs_propagation(linux: Option<&Linux>) -> Result<Option<(u64, bool)>, Error> {
+    let Some(word) =
+        linux.and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty())
+    else {
+        return Ok(None);
+    };
+    mount_options::rootfs_propagation(word).map(Some).ok_or_else(|| {
+        let reason = format!("{word:?} is none of [r]shared, [r]slave, [r]private, [r]unbindable");
+        Error::config("linux.rootfsPropagation", reason)
+    })
+}
+
+fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {
+    match (terminal, has_socket) {
+        (true, false) => Err(Error::config(
+            "process.terminal",
+            "is true, but there is no console socket to send the terminal to",
+        )),
+        (false, true) => Err(Error::config("process.terminal", "is false, but a console socket was given")),
+        _ => Ok(()),
+    }
+}
+
+fn console(process: &Process, devpts: Option<usize>) -> Result<Step, Error> {
+    let devpts = devpts
+        .ok_or_else(|| Error::config("process.terminal", "needs a devpts mount at /dev/pts in mounts"))?;
+    Ok(Step::Console { devpts, size: console_size(process) })
+}
+
+fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let clamp = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    Some((clamp(size.height()), clamp(size.width())))
+}
+
+/// What wharf does not do yet is said, with its path, instead of being passed over.
+fn reject_unsupported(linux: Option<&Linux>, process: &Process) -> Result<(), Error> {
+    let label = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let refused = [
+        ("process.apparmorProfile", label(process.apparmor_profile())),
+        ("process.selinuxLabel", label(process.selinux_label())),
+        ("process.ioPriority", process.io_priority().is_some()),
+        ("process.scheduler", process.scheduler().is_some()),
+        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
+        ("linux.mountLabel", linux.is_some_and(|linux| label(linux.mount_label()))),
+        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
+        ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),
+        ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
+        (
+            "linux.netDevices",
+            linux
+                .is_some_and(|linux| linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+        ),
+    ];
+    match refused.into_iter().find(|(_, present)| *present) {
+        Some((path, _)) => {
+            Err(Error::config(path, "is not supported by wharf yet; remove it from the config"))
+        }
+        None => Ok(()),
+    }
 }

@@ -1,8 +1,21 @@
 //! The parent's side of a Plan's execution.
-use super::Plan;
-use crate::cgroup::Cgroup;
-use rustix::process::Pid;
-use std::os::fd::OwnedFd;
+use super::execute::execute;
+use super::mounts::{HostTree, Source};
+use super::plan::{Plan, Root, Rootfs};
+use super::report::{Failure, Message};
+use super::step::Step;
+use super::target::Target;
+use crate::cgroup::{self, Cgroup};
+use crate::sys::clone::{Cloned, clone_child};
+use crate::sys::mount::{MountAttr, mount_setattr};
+use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// The container's first process, or a process that joined it.
 #[derive(Debug)]
@@ -20,19 +33,352 @@ pub enum SpawnError {
     /// A step of the child failed.
     #[error("{step}: {source}")]
     Step {
-        /// What was attempted, on what; in runc's words for execve.
+        /// What was attempted, on what.
         step: String,
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The program cannot be executed; runc's words, which engines tell 126 and 127 from.
+    #[error("exec: {0}")]
+    Program(String),
+    /// Something of the host that the config names cannot be opened.
+    #[error("{at}: open {path}: {source}")]
+    Host {
+        /// JSON path.
+        at: String,
+        /// The file or directory.
+        path: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The process could not be placed in its cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// The child ended without a word, so something killed it.
+    #[error(
+        "the container's process was killed while it was being set up; if the memory limit is very low, raise it"
+    )]
+    Killed,
+}
+
+/// What the parent opens for the child, and the child's own descriptors later.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) root: Option<OwnedFd>,
+    pub(super) init: Option<OwnedFd>,
+    pub(super) joins: Vec<OwnedFd>,
+    pub(super) mounts: Vec<Option<OwnedFd>>,
+    pub(super) terminal: Option<OwnedFd>,
+    pub(super) console_target: Target,
+    pub(super) devpts_target: Target,
 }
 
 /// Clones the process and has it execute the Plan. Returns when the child has reached `execve`, or,
-/// with a start socket, when it has done everything but execute and listens for `start`.
+/// with a start socket, when it has done everything but execute and listens for [`super::start`].
 /// The child has been reaped when an error is returned. The caller reaps it otherwise.
 ///
 /// # Errors
 /// Names the step that failed.
-pub fn spawn(_plan: &Plan, _cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
-    Err(SpawnError::Step { step: String::new(), source: std::io::Error::last_os_error() })
+pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
+    let mut prepared = prepare(plan)?;
+    let flags = SocketFlags::CLOEXEC;
+    let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|errno| step("create a socket pair", errno))?;
+    let must_wait = plan.id_maps.is_some() || cgroup.is_some_and(Cgroup::needs_add);
+    let cloned = clone_into(plan, &prepared, cgroup)?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        Cloned::Child => {
+            drop(parent_end);
+            if must_wait && !matches!(Message::receive(child_end.as_fd()), Ok(Some(_))) {
+                crate::sys::clone::exit_now(1);
+            }
+            execute(plan, &mut prepared, child_end.as_fd())
+        }
+    };
+    drop(child_end);
+    let init = Init { pid, pidfd };
+    let done = release(plan, cgroup, &init, must_wait, parent_end.as_fd())
+        .and_then(|()| await_report(plan, parent_end.as_fd()));
+    match done {
+        Ok(()) => Ok(init),
+        Err(error) => {
+            reap(&init);
+            Err(error)
+        }
+    }
+}
+
+/// Maps ids and joins cgroups while the child waits, then lets it go.
+fn release(
+    plan: &Plan,
+    cgroup: Option<&Cgroup>,
+    init: &Init,
+    must_wait: bool,
+    socket: BorrowedFd<'_>,
+) -> Result<(), SpawnError> {
+    if let Some(maps) = &plan.id_maps {
+        let pid = init.pid.as_raw_nonzero();
+        for (file, text, field) in
+            [("gid_map", &maps.gid, "linux.gidMappings"), ("uid_map", &maps.uid, "linux.uidMappings")]
+        {
+            std::fs::write(format!("/proc/{pid}/{file}"), text).map_err(|source| SpawnError::Step {
+                step: format!("write {field} to /proc/{pid}/{file}"),
+                source,
+            })?;
+        }
+    }
+    if let Some(cgroup) = cgroup.filter(|cgroup| cgroup.needs_add()) {
+        cgroup.add(init.pid)?;
+    }
+    if must_wait {
+        Message::Ready.send(socket).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET => SpawnError::Killed,
+            errno => step("release the container's process", errno),
+        })?;
+    }
+    Ok(())
+}
+
+fn await_report(plan: &Plan, socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    let mut executing = false;
+    loop {
+        match Message::receive(socket).map_err(|errno| step("read the child's report", errno))? {
+            Some(Message::Ready) => return Ok(()),
+            Some(Message::Executing) => executing = true,
+            Some(Message::Failed(failure)) => return Err(explain(plan, &failure)),
+            None if executing => return Ok(()),
+            None => return Err(SpawnError::Killed),
+        }
+    }
+}
+
+fn explain(plan: &Plan, failure: &Failure) -> SpawnError {
+    match plan.steps.get(usize::from(failure.step)) {
+        Some(Step::FindProgram | Step::Execute) => {
+            let searched = plan.program.is_searched();
+            SpawnError::Program(program_words(plan.program.name(), searched, failure.errno))
+        }
+        Some(failed) => {
+            let words = failure.detail();
+            let mut text = failed.describe(&plan.program);
+            if let Some(words) = words.trim_end().strip_prefix("e ") {
+                text = format!("{text} ({words})");
+            }
+            SpawnError::Step { step: text, source: failure.io_error() }
+        }
+        None => {
+            SpawnError::Step { step: "set up the container's process".to_owned(), source: failure.io_error() }
+        }
+    }
+}
+
+/// runc's lowercase words; engines match on them.
+pub(super) fn program_words(name: &str, searched: bool, errno: i32) -> String {
+    match Errno::from_raw_os_error(errno) {
+        Errno::NOENT | Errno::NOTDIR if searched => format!("{name:?}: executable file not found in $PATH"),
+        Errno::NOENT => format!("{name:?}: stat {name}: no such file or directory"),
+        Errno::ACCESS | Errno::PERM => format!("{name:?}: permission denied"),
+        Errno::ISDIR => format!("{name:?}: is a directory"),
+        Errno::NOEXEC => format!("{name:?}: exec format error"),
+        errno => format!("{name:?}: {}", std::io::Error::from(errno)),
+    }
+}
+
+fn step(text: &str, errno: Errno) -> SpawnError {
+    SpawnError::Step { step: text.to_owned(), source: errno.into() }
+}
+
+fn reap(init: &Init) {
+    // Both can only fail when the child is gone already.
+    let _ = rustix::process::pidfd_send_signal(&init.pidfd, Signal::KILL);
+    let _ = rustix::process::waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
+}
+
+/// Clones with the pid and time namespaces that only a parent can choose for its child, and leaves the
+/// caller's own choice as it was.
+fn clone_into(plan: &Plan, prepared: &Prepared, cgroup: Option<&Cgroup>) -> Result<Cloned, SpawnError> {
+    let mut restore = Vec::new();
+    for (join, fd) in plan.joins.iter().zip(&prepared.joins) {
+        if matches!(join.kind, LinuxNamespaceType::Pid | LinuxNamespaceType::Time) {
+            let own =
+                if join.kind == LinuxNamespaceType::Pid { "/proc/self/ns/pid" } else { "/proc/self/ns/time" };
+            restore.push(open_host(Path::new(own), "linux.namespaces")?);
+            rustix::thread::move_into_link_name_space(fd.as_fd(), None)
+                .map_err(|errno| step(&format!("join {} ({})", join.path.display(), join.at), errno))?;
+        }
+    }
+    if let Some(init) = &prepared.init {
+        restore.push(open_host(Path::new("/proc/self/ns/pid"), "linux.namespaces")?);
+        let flags = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+        rustix::thread::move_into_thread_name_spaces(init.as_fd(), flags)
+            .map_err(|errno| step("join the container's pid namespace", errno))?;
+    }
+    if plan.new_time_namespace {
+        restore.push(open_host(Path::new("/proc/self/ns/time"), "linux.namespaces")?);
+        crate::sys::namespace::unshare(rustix::thread::UnshareFlags::NEWTIME)
+            .map_err(|errno| step("create the time namespace (linux.namespaces)", errno))?;
+        if let Some(offsets) = &plan.time_offsets {
+            std::fs::write("/proc/self/timens_offsets", offsets)
+                .map_err(|source| SpawnError::Step { step: "set linux.timeOffsets".to_owned(), source })?;
+        }
+    }
+    let into = cgroup.and_then(Cgroup::clone_into_fd);
+    let cloned =
+        clone_child(plan.clone_flags, into).map_err(|errno| step("clone the container's process", errno))?;
+    if matches!(cloned, Cloned::Parent { .. }) {
+        for namespace in &restore {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
+                .map_err(|errno| step("return to wharf's own namespaces", errno))?;
+        }
+    }
+    Ok(cloned)
+}
+
+fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
+    let mut joins = Vec::with_capacity(plan.joins.len());
+    for join in &plan.joins {
+        joins.push(open_host(&join.path, &join.at)?);
+    }
+    let mut mounts = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        mounts.push(match source {
+            Source::Host(tree) => Some(open_tree(tree)?),
+            Source::Null => Some(open_null()?),
+            Source::New => None,
+        });
+    }
+    let (root, init) = match &plan.root {
+        Root::New { rootfs, shared } => (Some(open_root(rootfs, *shared)?), None),
+        Root::Joined { init } => {
+            let init = init
+                .try_clone()
+                .map_err(|source| SpawnError::Step { step: "duplicate the pidfd".to_owned(), source })?;
+            (None, Some(init))
+        }
+    };
+    let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));
+    let (console_target, devpts_target) = (fixed("/dev/console")?, fixed("/dev/pts")?.without_symlinks());
+    Ok(Prepared { root, init, joins, mounts, terminal: None, console_target, devpts_target })
+}
+
+fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {
+    move |errno| SpawnError::Host {
+        at: at.to_owned(),
+        path: path.display().to_string(),
+        source: errno.into(),
+    }
+}
+
+fn open_host(path: &Path, at: &str) -> Result<OwnedFd, SpawnError> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host_error(at, path))
+}
+
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
+    let error = host_error(&tree.at, &tree.source);
+    let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    let fd = rustix::mount::open_tree(CWD, &tree.source, CLONE | recursive).map_err(&error)?;
+    for (attr, recursive) in [(&tree.attr, false), (&tree.recursive_attr, true)] {
+        if !attr.is_empty() {
+            mount_setattr(fd.as_fd(), c"", recursive, attr).map_err(&error)?;
+        }
+    }
+    for (propagation, recursive) in &tree.propagation {
+        let attr = MountAttr { propagation: *propagation, ..MountAttr::default() };
+        mount_setattr(fd.as_fd(), c"", *recursive, &attr).map_err(&error)?;
+    }
+    Ok(fd)
+}
+
+/// The host's /dev/null, and nothing else that stands at its place.
+fn open_null() -> Result<OwnedFd, SpawnError> {
+    let path = Path::new("/dev/null");
+    let error = host_error("linux.maskedPaths", path);
+    let fd = rustix::mount::open_tree(CWD, path, CLONE).map_err(&error)?;
+    let stat = rustix::fs::fstat(&fd).map_err(&error)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
+        return Err(error(Errno::NODEV));
+    }
+    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    mount_setattr(fd.as_fd(), c"", false, &attr).map_err(&error)?;
+    Ok(fd)
+}
+
+fn open_root(rootfs: &Rootfs, shared: bool) -> Result<OwnedFd, SpawnError> {
+    match rootfs {
+        Rootfs::Tree(tree) => tree
+            .try_clone()
+            .map_err(|source| SpawnError::Step { step: "duplicate the rootfs".to_owned(), source }),
+        Rootfs::Directory(path) => {
+            let error = host_error("root.path", path);
+            let flags = CLONE | OpenTreeFlags::AT_RECURSIVE;
+            let fd = rustix::mount::open_tree(CWD, path, flags).map_err(&error)?;
+            if !shared {
+                let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+                mount_setattr(fd.as_fd(), c"", true, &attr).map_err(&error)?;
+            }
+            Ok(fd)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Hierarchies;
+    use crate::sandbox::{Inputs, Stdio, default_spec};
+    use oci_spec::runtime::Spec;
+    use rustix::process::WaitIdStatus;
+
+    const BUSYBOX: &str = "/bin/busybox";
+
+    /// A spec that runs `script` in a rootfs made of busybox alone; `None`, said aloud, where that cannot be.
+    fn busybox(script: &str) -> Option<(tempfile::TempDir, Spec)> {
+        if !rustix::process::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
+            eprintln!("SKIPPED: needs root and {BUSYBOX} (Debian: busybox-static)");
+            return None;
+        }
+        let rootfs = tempfile::tempdir().unwrap();
+        std::fs::create_dir(rootfs.path().join("bin")).unwrap();
+        std::fs::copy(BUSYBOX, rootfs.path().join("bin/busybox")).unwrap();
+        let mut spec = default_spec::runtime_default();
+        let mut process = spec.process().clone().unwrap();
+        let args = ["/bin/busybox", "sh", "-c", script].map(str::to_owned);
+        process.set_args(Some(args.to_vec())).set_terminal(Some(false));
+        spec.set_process(Some(process));
+        Some((rootfs, spec))
+    }
+
+    fn run(rootfs: &Path, spec: &Spec) -> Result<WaitIdStatus, SpawnError> {
+        let inputs = Inputs {
+            rootfs: Rootfs::Directory(rootfs.to_owned()),
+            stdio: Stdio::default(),
+            console_socket: None,
+            start_socket: None,
+            preserve_fds: 0,
+            no_new_keyring: false,
+        };
+        let plan = Plan::compile(spec, inputs, &Hierarchies::detect().unwrap()).unwrap();
+        let init = spawn(&plan, None)?;
+        let status = rustix::process::waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
+        Ok(status.unwrap().unwrap())
+    }
+
+    #[test]
+    fn the_default_config_runs_a_program_as_pid_1_and_gives_its_status() {
+        let Some((rootfs, spec)) = busybox("test $$ = 1 && test -c /dev/null && exit 7") else { return };
+        assert_eq!(run(rootfs.path(), &spec).unwrap().exit_status(), Some(7));
+    }
+
+    #[test]
+    fn a_missing_program_is_told_in_runcs_words() {
+        let Some((rootfs, mut spec)) = busybox("") else { return };
+        let mut process = spec.process().clone().unwrap();
+        process.set_args(Some(vec!["nowhere".to_owned()]));
+        spec.set_process(Some(process));
+        let error = run(rootfs.path(), &spec).unwrap_err().to_string();
+        assert_eq!(error, "exec: \"nowhere\": executable file not found in $PATH");
+    }
 }

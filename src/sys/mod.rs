@@ -3,3 +3,11 @@
 //! Each wrapper names its man page, takes and returns owned or borrowed file descriptors, and
 //! allocates nothing, so that it may run between clone and execve.
 #![allow(unsafe_code)]
+pub mod clone;
+pub mod exec;
+pub mod fd;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod netdev;
+pub mod seccomp;

@@ -1,0 +1,141 @@
+//! `process.capabilities` as five bit masks; see `capabilities(7)`.
+//!
+//! The methods that change the process run between clone and execve; they neither allocate nor lock.
+use caps::Capability;
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::str::FromStr;
+
+/// Capabilities that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller does not hold what the config asks for.
+    #[error(
+        "process.capabilities.{set}: {name} is not in wharf's own bounding set; run wharf with it or drop it from the config"
+    )]
+    NotHeld {
+        /// One of the five sets.
+        set: &'static str,
+        /// The capability.
+        name: String,
+    },
+    /// The caller's own capabilities cannot be read.
+    #[error("read the capabilities of wharf itself: {0}")]
+    Own(#[source] Errno),
+}
+
+/// The five sets, one bit a capability. A process without capabilities in its config has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct CapabilityMasks {
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    ambient: u64,
+    /// Every capability that the running kernel knows.
+    known: u64,
+}
+
+impl CapabilityMasks {
+    /// Compiles the sets; also returns a warning for each name that this kernel does not know.
+    pub(super) fn compile(sets: Option<&LinuxCapabilities>) -> Result<(Self, Vec<String>), Error> {
+        let (known, held) = own_bounding_set()?;
+        let mut masks = Self { known, ..Self::default() };
+        let mut unknown = Vec::new();
+        let Some(sets) = sets else { return Ok((masks, unknown)) };
+        for (field, names, mask) in [
+            ("bounding", sets.bounding(), &mut masks.bounding),
+            ("effective", sets.effective(), &mut masks.effective),
+            ("permitted", sets.permitted(), &mut masks.permitted),
+            ("inheritable", sets.inheritable(), &mut masks.inheritable),
+            ("ambient", sets.ambient(), &mut masks.ambient),
+        ] {
+            *mask = mask_of(field, names.as_ref(), known, held, &mut unknown)?;
+        }
+        // capabilities(7): permitted bounds effective, and ambient needs permitted and inheritable.
+        masks.effective &= masks.permitted;
+        masks.ambient &= masks.permitted & masks.inheritable;
+        Ok((masks, unknown))
+    }
+
+    /// Drops everything else from the bounding set.
+    pub(super) fn drop_bounding(&self) -> Result<(), Errno> {
+        for capability in bits(self.known & !self.bounding) {
+            rustix::thread::remove_capability_from_bounding_set(capability)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all that is permitted effective, after a change of user took it away.
+    pub(super) fn raise_effective(&self) -> Result<(), Errno> {
+        let mut sets = rustix::thread::capabilities(None)?;
+        sets.effective = sets.permitted;
+        rustix::thread::set_capabilities(None, sets)
+    }
+
+    /// Sets all five sets for good.
+    pub(super) fn apply(&self) -> Result<(), Errno> {
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets {
+                effective: CapabilitySet::from_bits_retain(self.effective),
+                permitted: CapabilitySet::from_bits_retain(self.permitted),
+                inheritable: CapabilitySet::from_bits_retain(self.inheritable),
+            },
+        )?;
+        rustix::thread::clear_ambient_capability_set()?;
+        for capability in bits(self.ambient) {
+            rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+        }
+        Ok(())
+    }
+}
+
+fn bits(mask: u64) -> impl Iterator<Item = CapabilitySet> {
+    (0..u64::BITS).map(|bit| 1 << bit).filter(move |bit| mask & bit != 0).map(CapabilitySet::from_bits_retain)
+}
+
+fn mask_of(
+    set: &'static str,
+    names: Option<&Capabilities>,
+    known: u64,
+    held: u64,
+    unknown: &mut Vec<String>,
+) -> Result<u64, Error> {
+    let mut mask = 0;
+    for name in names.into_iter().flatten() {
+        let name = format!("CAP_{name}");
+        match Capability::from_str(&name).map(|capability| capability.bitmask()) {
+            Ok(bit) if known & bit == 0 => {
+                unknown.push(format!("process.capabilities.{set}: this kernel has no {name}; ignored"));
+            }
+            Ok(bit) if held & bit == 0 => return Err(Error::NotHeld { set, name }),
+            Ok(bit) => mask |= bit,
+            Err(_) => unknown.push(format!("process.capabilities.{set}: unknown capability {name}; ignored")),
+        }
+    }
+    Ok(mask)
+}
+
+/// What this kernel knows, and what of it the caller may hand on.
+fn own_bounding_set() -> Result<(u64, u64), Error> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(|error| Error::Own(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let held = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapBnd:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or(Error::Own(Errno::INVAL))?;
+    // The highest capability held tells what the kernel knows at least; only above it is asked for one by one.
+    let mut known = u64::MAX >> held.leading_zeros().min(63);
+    while known & 1 << 63 == 0 {
+        let next = CapabilitySet::from_bits_retain(known + 1);
+        if rustix::thread::capability_is_in_bounding_set(next).is_err() {
+            break;
+        }
+        known = known << 1 | 1;
+    }
+    Ok((known, held))
+}

@@ -1,0 +1,251 @@
+//! `mounts`: every entry becomes a detached mount and the place where it is attached.
+use super::mount_options::MountOptions;
+use super::plan::Error;
+use super::step::{NewMount, Slot, Step};
+use super::target::Target;
+use crate::cgroup::Hierarchies;
+use crate::sys::mount::MountAttr;
+use oci_spec::runtime::Mount;
+use rustix::mount::MountAttrFlags as Attr;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+/// A directory or file of the host that the parent opens before the clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostTree {
+    pub(super) source: PathBuf,
+    pub(super) recursive: bool,
+    /// Changes to this mount, then to it and all below; propagation last.
+    pub(super) attr: MountAttr,
+    pub(super) recursive_attr: MountAttr,
+    pub(super) propagation: Vec<(u64, bool)>,
+    /// JSON path, for errors.
+    pub(super) at: String,
+}
+
+/// Where a detached mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The parent opens it.
+    Host(HostTree),
+    /// The host's /dev/null, checked by device number (CVE-2025-31133).
+    Null,
+    /// The child makes it.
+    New,
+}
+
+/// The mounts of a container: what fills the slots, and the steps before and after the root is entered.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) sources: Vec<Source>,
+    pub(super) create: Vec<Step>,
+    pub(super) attach: Vec<Step>,
+    /// Slot of the devpts instance at /dev/pts.
+    pub(super) devpts: Option<Slot>,
+    /// Whether something of the container stands at /dev.
+    pub(super) has_dev: bool,
+}
+
+impl Mounts {
+    pub(super) fn compile(mounts: &[Mount], hierarchies: Option<&Hierarchies>) -> Result<Self, Error> {
+        let mut compiled = Self::default();
+        for (index, mount) in mounts.iter().enumerate() {
+            compiled.add(mount, &format!("mounts[{index}]"), hierarchies)?;
+        }
+        Ok(compiled)
+    }
+
+    fn add(&mut self, mount: &Mount, at: &str, hierarchies: Option<&Hierarchies>) -> Result<(), Error> {
+        let words = mount.options().as_deref().unwrap_or_default();
+        let options = MountOptions::parse(words).map_err(|word| {
+            Error::config(&format!("{at}.options"), format!("{word:?} is not supported by wharf yet"))
+        })?;
+        for (field, mappings) in
+            [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())]
+        {
+            if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
+                return Err(Error::config(
+                    &format!("{at}.{field}"),
+                    "idmapped mounts are not supported by wharf yet",
+                ));
+            }
+        }
+        let destination = Path::new("/").join(mount.destination());
+        let target = Target::parse(&destination)
+            .ok_or_else(|| Error::config(&format!("{at}.destination"), "holds a NUL byte"))?;
+        if target.name() == c"." {
+            return Err(Error::config(&format!("{at}.destination"), "is the root itself; use root.path"));
+        }
+        self.has_dev |= destination == Path::new("/dev");
+        let fstype = mount.typ().as_deref().unwrap_or("none");
+        if options.remount {
+            self.remount(&target, &options);
+        } else if options.bind || fstype == "bind" {
+            self.bind(mount, target, options, at)?;
+        } else if fstype == "cgroup" && hierarchies.is_some_and(Hierarchies::has_v1) {
+            self.cgroup_v1(&destination, &target, &options, at, hierarchies)?;
+        } else {
+            let fstype = if fstype == "cgroup" { "cgroup2" } else { fstype };
+            self.new_filesystem(mount, fstype, target, &options, at)?;
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, source: Source) -> Slot {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
+    /// A slot that holds /dev/null, to mask files with.
+    pub(super) fn null(&mut self) -> Slot {
+        self.slot(Source::Null)
+    }
+
+    /// A slot for a host's file or directory, bound as it is.
+    pub(super) fn host(&mut self, source: &Path, at: &str) -> Slot {
+        let tree = HostTree {
+            source: source.to_owned(),
+            recursive: false,
+            attr: MountAttr::default(),
+            recursive_attr: MountAttr::default(),
+            propagation: vec![(libc::MS_PRIVATE, false)],
+            at: at.to_owned(),
+        };
+        self.slot(Source::Host(tree))
+    }
+
+    fn remount(&mut self, target: &Target, options: &MountOptions) {
+        self.attach.push(Step::SetAttr { target: target.clone(), attr: options.attr, recursive: false });
+        self.after(target, options);
+    }
+
+    fn bind(&mut self, mount: &Mount, target: Target, options: MountOptions, at: &str) -> Result<(), Error> {
+        let source = mount.source().clone().ok_or_else(|| {
+            Error::config(
+                &format!("{at}.source"),
+                "is missing; a bind mount needs a file or directory of the host",
+            )
+        })?;
+        if let Some((key, _)) = options.data.first() {
+            let reason = format!("{key:?} means nothing to a bind mount");
+            return Err(Error::config(&format!("{at}.options"), reason));
+        }
+        let mut propagation = options.propagation;
+        if !propagation.iter().any(|(flag, _)| *flag == libc::MS_SHARED) {
+            // A clone stays in its source's peer group: without this, what the container mounts below
+            // it would appear on the host.
+            propagation.insert(0, (libc::MS_SLAVE, true));
+        }
+        let slot = self.slot(Source::Host(HostTree {
+            source,
+            recursive: options.recursive,
+            attr: options.attr,
+            recursive_attr: options.recursive_attr,
+            propagation,
+            at: format!("{at}.source"),
+        }));
+        self.attach.push(Step::Attach { slot, target });
+        Ok(())
+    }
+
+    fn new_filesystem(
+        &mut self,
+        mount: &Mount,
+        fstype: &str,
+        target: Target,
+        options: &MountOptions,
+        at: &str,
+    ) -> Result<(), Error> {
+        if fstype == "none" {
+            let reason = "is missing; name a file system, or use the option bind or rbind";
+            return Err(Error::config(&format!("{at}.type"), reason));
+        }
+        // Symlinks at these places would let the image choose what the writes to /proc and /sys reach
+        // (CVE-2025-54867).
+        let target = if matches!(fstype, "proc" | "sysfs") { target.without_symlinks() } else { target };
+        let mut data: Vec<(&str, Option<&str>)> =
+            options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        if options.attr.set & RDONLY != 0 && !matches!(fstype, "proc" | "sysfs" | "cgroup2" | "mqueue") {
+            data.push(("ro", None));
+        }
+        let source = mount.source().as_ref().and_then(|source| source.to_str());
+        let slot = self.create(fstype, source, &data, options.attr.set, &target, at)?;
+        if fstype == "devpts" && target.to_string() == "/dev/pts" {
+            self.devpts = Some(slot);
+        }
+        self.attach.push(Step::Attach { slot, target: target.clone() });
+        self.after(&target, options);
+        Ok(())
+    }
+
+    /// Flags that need the mount to stand in its place: recursive ones and propagation.
+    fn after(&mut self, target: &Target, options: &MountOptions) {
+        if !options.recursive_attr.is_empty() {
+            let attr = options.recursive_attr;
+            self.attach.push(Step::SetAttr { target: target.clone(), attr, recursive: true });
+        }
+        for (propagation, recursive) in &options.propagation {
+            let attr = MountAttr { propagation: *propagation, ..MountAttr::default() };
+            self.attach.push(Step::SetAttr { target: target.clone(), attr, recursive: *recursive });
+        }
+    }
+
+    fn create(
+        &mut self,
+        fstype: &str,
+        source: Option<&str>,
+        data: &[(&str, Option<&str>)],
+        attr: u64,
+        target: &Target,
+        at: &str,
+    ) -> Result<Slot, Error> {
+        let nul = |_| Error::config(at, "holds a NUL byte");
+        let slot = self.slot(Source::New);
+        let mut strings = Vec::with_capacity(data.len());
+        for (key, value) in data {
+            strings
+                .push((CString::new(*key).map_err(nul)?, value.map(CString::new).transpose().map_err(nul)?));
+        }
+        self.create.push(Step::CreateMount(NewMount {
+            slot,
+            fstype: CString::new(fstype).map_err(nul)?,
+            source: source.map(CString::new).transpose().map_err(nul)?,
+            data: strings,
+            attr: u32::try_from(attr).unwrap_or(0),
+            at: target.to_string(),
+        }));
+        Ok(slot)
+    }
+
+    /// On a host whose controllers live on v1, `cgroup` is a small tmpfs with one mount per hierarchy,
+    /// as programs inside expect it; the cgroup namespace makes each show the container's own group.
+    fn cgroup_v1(
+        &mut self,
+        destination: &Path,
+        target: &Target,
+        options: &MountOptions,
+        at: &str,
+        hierarchies: Option<&Hierarchies>,
+    ) -> Result<(), Error> {
+        let writable = options.attr.set & !RDONLY;
+        let data = [("mode", Some("755")), ("size", Some("64k"))];
+        let slot = self.create("tmpfs", Some("tmpfs"), &data, writable, target, at)?;
+        self.attach.push(Step::Attach { slot, target: target.clone() });
+        for hierarchy in hierarchies.map(Hierarchies::container_mounts).unwrap_or_default() {
+            let inner = Target::parse(&destination.join(&hierarchy.name))
+                .ok_or_else(|| Error::config(at, "holds a NUL byte"))?;
+            let data: Vec<_> =
+                hierarchy.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+            let slot = self.create(hierarchy.fstype, Some("cgroup"), &data, options.attr.set, &inner, at)?;
+            self.attach.push(Step::Attach { slot, target: inner });
+        }
+        let attr = MountAttr { set: options.attr.set & RDONLY, ..MountAttr::default() };
+        if !attr.is_empty() {
+            self.attach.push(Step::SetAttr { target: target.clone(), attr, recursive: false });
+        }
+        self.after(target, options);
+        Ok(())
+    }
+}
+
+const RDONLY: u64 = Attr::MOUNT_ATTR_RDONLY.bits() as u64;

@@ -1,0 +1,215 @@
+//! `linux.namespaces`: which are made, which are joined, and the id maps of a new user namespace.
+use super::plan::Error;
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// A namespace to join by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Join {
+    pub(super) kind: LinuxNamespaceType,
+    pub(super) path: PathBuf,
+    /// JSON path, for errors.
+    pub(super) at: String,
+}
+
+/// Every namespace of the container.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Namespaces {
+    /// `CLONE_NEW*` of the namespaces to make.
+    pub(super) new: u64,
+    /// The namespaces to join; the user namespace comes first, since it grants the right to join others.
+    pub(super) joins: Vec<Join>,
+}
+
+/// `linux.timeOffsets` as lines for `/proc/self/timens_offsets`, see `time_namespaces(7)`.
+pub(super) type TimeOffsets = String;
+
+/// Text for `/proc/PID/uid_map` and `gid_map`, see `user_namespaces(7)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IdMaps {
+    pub(super) uid: String,
+    pub(super) gid: String,
+}
+
+impl Namespaces {
+    pub(super) fn compile(linux: Option<&Linux>) -> Result<Self, Error> {
+        let mut namespaces = Self::default();
+        let mut seen = HashMap::new();
+        let listed = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        for (index, namespace) in listed.iter().enumerate() {
+            let at = format!("linux.namespaces[{index}]");
+            if let Some(first) = seen.insert(namespace.typ(), index) {
+                let reason = format!("{} is listed in linux.namespaces[{first}] already", namespace.typ());
+                return Err(Error::config(&at, reason));
+            }
+            match namespace.path() {
+                None => namespaces.new |= flag(namespace.typ()),
+                Some(path) if path.is_absolute() => namespaces.joins.push(Join {
+                    kind: namespace.typ(),
+                    path: path.clone(),
+                    at: format!("{at}.path"),
+                }),
+                Some(path) => {
+                    let reason = format!("{} is not an absolute path", path.display());
+                    return Err(Error::config(&format!("{at}.path"), reason));
+                }
+            }
+        }
+        namespaces.joins.sort_by_key(|join| join.kind != LinuxNamespaceType::User);
+        namespaces.check()?;
+        Ok(namespaces)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if !self.isolates(LinuxNamespaceType::Mount) {
+            let reason =
+                "has no mount namespace; wharf never mounts in the host's own: add {\"type\": \"mount\"}";
+            return Err(Error::config("linux.namespaces", reason));
+        }
+        if self.joins(LinuxNamespaceType::Mount) {
+            let reason =
+                "joining a mount namespace by path is not supported; leave out the path to get a new one";
+            return Err(Error::config("linux.namespaces", reason));
+        }
+        Ok(())
+    }
+
+    /// Whether this kind of namespace is a new one.
+    pub(super) fn makes(&self, kind: LinuxNamespaceType) -> bool {
+        self.new & flag(kind) != 0
+    }
+
+    fn joins(&self, kind: LinuxNamespaceType) -> bool {
+        self.joins.iter().any(|join| join.kind == kind)
+    }
+
+    /// Whether this kind of namespace is another than the caller's.
+    pub(super) fn isolates(&self, kind: LinuxNamespaceType) -> bool {
+        self.makes(kind) || self.joins(kind)
+    }
+
+    /// `CLONE_NEW*` of everything that is not the host's, for joining a process that has them.
+    pub(super) fn all_flags(&self) -> u64 {
+        self.joins.iter().fold(self.new, |flags, join| flags | flag(join.kind))
+    }
+}
+
+/// `CLONE_NEW*` of a kind of namespace.
+pub(super) fn flag(kind: LinuxNamespaceType) -> u64 {
+    let flag = match kind {
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+        LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
+    };
+    flag as u64
+}
+
+impl IdMaps {
+    /// The maps of a new user namespace; `None` when there is none.
+    pub(super) fn compile(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Option<Self>, Error> {
+        let uid = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
+        let gid = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+        if !namespaces.makes(LinuxNamespaceType::User) {
+            return match (uid, gid) {
+                ([], []) => Ok(None),
+                _ => {
+                    Err(Error::config("linux.uidMappings", "needs a new user namespace in linux.namespaces"))
+                }
+            };
+        }
+        Ok(Some(Self { uid: id_map("linux.uidMappings", uid)?, gid: id_map("linux.gidMappings", gid)? }))
+    }
+}
+
+/// The kernel takes at most 340 extents in one write, user_namespaces(7).
+fn id_map(path: &str, mappings: &[LinuxIdMapping]) -> Result<String, Error> {
+    if mappings.is_empty() {
+        return Err(Error::config(path, "is empty; a new user namespace needs a map for id 0 at least"));
+    }
+    if mappings.len() > 340 {
+        let reason = format!("has {} extents; the kernel takes 340 at most", mappings.len());
+        return Err(Error::config(path, reason));
+    }
+    let mut text = String::new();
+    for (index, map) in mappings.iter().enumerate() {
+        let overflows = |start: u32| start.checked_add(map.size()).is_none();
+        if map.size() == 0 || overflows(map.host_id()) || overflows(map.container_id()) {
+            let reason = format!("size {} is 0 or runs past the last id", map.size());
+            return Err(Error::config(&format!("{path}[{index}]"), reason));
+        }
+        text.push_str(&format!("{} {} {}\n", map.container_id(), map.host_id(), map.size()));
+    }
+    Ok(text)
+}
+
+/// Lines for `/proc/self/timens_offsets`.
+pub(super) fn time_offsets(
+    linux: Option<&Linux>,
+    namespaces: &Namespaces,
+) -> Result<Option<TimeOffsets>, Error> {
+    let Some(offsets) = linux.and_then(|linux| linux.time_offsets().as_ref()).filter(|map| !map.is_empty())
+    else {
+        return Ok(None);
+    };
+    if !namespaces.makes(LinuxNamespaceType::Time) {
+        return Err(Error::config("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
+    }
+    let mut text = String::new();
+    for (clock, offset) in offsets {
+        if clock != "monotonic" && clock != "boottime" {
+            let reason = "no such clock; the kernel has monotonic and boottime";
+            return Err(Error::config(&format!("linux.timeOffsets.{clock}"), reason));
+        }
+        let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        text.push_str(&format!("{clock} {secs} {nanosecs}\n"));
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespaceBuilder};
+
+    fn compile(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> Result<Namespaces, Error> {
+        let build = |(kind, path): &(LinuxNamespaceType, Option<&str>)| {
+            let builder = LinuxNamespaceBuilder::default().typ(*kind);
+            path.iter().fold(builder, LinuxNamespaceBuilder::path).build().unwrap()
+        };
+        let mut linux = Linux::default();
+        linux.set_namespaces(Some(namespaces.iter().map(build).collect()));
+        Namespaces::compile(Some(&linux))
+    }
+
+    #[test]
+    fn a_namespace_listed_twice_is_refused_with_its_path() {
+        use LinuxNamespaceType::{Mount, Pid};
+        let error = compile(&[(Mount, None), (Pid, None), (Pid, None)]).unwrap_err();
+        assert!(error.to_string().starts_with("linux.namespaces[2]: "), "{error}");
+    }
+
+    #[test]
+    fn the_user_namespace_is_joined_first() {
+        use LinuxNamespaceType::{Mount, Network, User};
+        let joined = compile(&[(Network, Some("/n")), (Mount, None), (User, Some("/u"))]).unwrap();
+        assert_eq!(joined.joins[0].kind, User);
+    }
+
+    #[test]
+    fn a_map_past_the_last_id_is_refused() {
+        let map = LinuxIdMappingBuilder::default().size(10u32).host_id(u32::MAX - 5).build().unwrap();
+        assert!(id_map("linux.uidMappings", &[map]).is_err());
+    }
+
+    #[test]
+    fn more_extents_than_the_kernel_takes_are_refused() {
+        let map = LinuxIdMappingBuilder::default().size(1u32).build().unwrap();
+        assert!(id_map("linux.uidMappings", &vec![map; 341]).unwrap_err().to_string().contains("340"));
+    }
+}

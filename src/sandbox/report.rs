@@ -1,0 +1,122 @@
+//! What the child tells its parent, and later `start`: one small datagram each.
+//!
+//! ```text
+//! Ready                 everything is done but `start` (only with a start socket)
+//! Executing             execve comes next; end of file after it means that it succeeded
+//! Failed(step, errno)   the child ends now
+//! ```
+//! End of file without `Executing` or `Ready` means that the child was killed while being set up.
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+
+/// Room for the kernel's or the step's own words.
+const DETAIL: usize = 120;
+const SIZE: usize = 8 + DETAIL;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    Ready,
+    Executing,
+    Failed(Failure),
+}
+
+/// Why a step failed; made without allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) step: u16,
+    pub(super) errno: i32,
+    detail: [u8; DETAIL],
+    detail_len: u8,
+}
+
+impl Failure {
+    /// The detail is cut to the room there is.
+    pub(super) fn new(step: usize, errno: Errno, detail: &[u8]) -> Self {
+        let mut room = [0; DETAIL];
+        let length = detail.len().min(DETAIL);
+        room[..length].copy_from_slice(&detail[..length]);
+        let step = u16::try_from(step).unwrap_or(u16::MAX);
+        Self { step, errno: errno.raw_os_error(), detail: room, detail_len: length as u8 }
+    }
+
+    pub(super) fn detail(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.detail[..usize::from(self.detail_len)])
+    }
+
+    pub(super) fn io_error(&self) -> std::io::Error {
+        std::io::Error::from_raw_os_error(self.errno)
+    }
+}
+
+impl Message {
+    fn encode(&self) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        match self {
+            Self::Ready => bytes[0] = 1,
+            Self::Executing => bytes[0] = 2,
+            Self::Failed(failure) => {
+                bytes[0] = 3;
+                bytes[1] = failure.detail_len;
+                bytes[2..4].copy_from_slice(&failure.step.to_ne_bytes());
+                bytes[4..8].copy_from_slice(&failure.errno.to_ne_bytes());
+                bytes[8..].copy_from_slice(&failure.detail);
+            }
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; SIZE]) -> Option<Self> {
+        match bytes[0] {
+            1 => Some(Self::Ready),
+            2 => Some(Self::Executing),
+            3 => {
+                let mut detail = [0; DETAIL];
+                detail.copy_from_slice(&bytes[8..]);
+                Some(Self::Failed(Failure {
+                    step: u16::from_ne_bytes([bytes[2], bytes[3]]),
+                    errno: i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+                    detail,
+                    detail_len: bytes[1].min(DETAIL as u8),
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends the message as one datagram; safe between clone and execve.
+    pub(super) fn send(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        rustix::net::send(socket, &self.encode(), rustix::net::SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// The next message; `None` at end of file.
+    pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
+        let mut bytes = [0; SIZE];
+        loop {
+            match rustix::net::recv(socket, &mut bytes, rustix::net::RecvFlags::empty()) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok(_) => return Self::decode(&bytes).map(Some).ok_or(Errno::BADMSG),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_survives_the_wire() {
+        let failure = Failure::new(7, Errno::ACCESS, b"tmpfs: Bad value for 'size'");
+        for message in [Message::Ready, Message::Executing, Message::Failed(failure)] {
+            assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+        assert_eq!(failure.detail(), "tmpfs: Bad value for 'size'");
+    }
+
+    #[test]
+    fn an_overlong_detail_is_cut() {
+        assert_eq!(Failure::new(0, Errno::INVAL, &[b'x'; 500]).detail().len(), DETAIL);
+    }
+}

@@ -1,0 +1,190 @@
+//! One step of a Plan: what the child does between clone and execve, as data.
+use super::identity::Identity;
+use super::program::Program;
+use super::seccomp;
+use super::target::Target;
+use crate::sys::mount::MountAttr;
+use rustix::process::{Resource, Rlimit};
+use std::ffi::CString;
+use std::fmt;
+
+/// Place in the table of detached mounts: host trees are put there by the parent before the clone, new
+/// file systems by the child.
+pub(super) type Slot = usize;
+
+/// A mount in the container's mount namespace made from a file system type; see `fsopen(2)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewMount {
+    pub(super) slot: Slot,
+    pub(super) fstype: CString,
+    pub(super) source: Option<CString>,
+    pub(super) data: Vec<(CString, Option<CString>)>,
+    /// `MOUNT_ATTR_*` for `fsmount(2)`.
+    pub(super) attr: u32,
+    /// What to call it in an error.
+    pub(super) at: String,
+}
+
+/// A device node; runtime-spec config-linux.md#devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) target: Target,
+    /// File type and permission bits.
+    pub(super) mode: u32,
+    pub(super) number: u64,
+    pub(super) owner: (u32, u32),
+}
+
+#[derive(Debug)]
+pub(super) enum Step {
+    /// `setns(2)` on a namespace opened by the parent (index into the Plan's joins).
+    JoinNamespace(usize),
+    /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
+    JoinProcess(u32),
+    NewSession,
+    NewKeyring,
+    NewCgroupNamespace,
+    /// uid and gid 0 of the user namespace.
+    BecomeNamespaceRoot,
+    LoopbackUp,
+    Hostname(CString),
+    Domainname(CString),
+    /// A procfs of the container's pid namespace that is never attached, so that nothing inside the
+    /// container can stand in for it (CVE-2019-16884, CVE-2025-52881, CVE-2025-62596).
+    PrivateProc,
+    /// Cuts or keeps propagation from the host: `MS_SLAVE` or what the spec asks, recursive.
+    IsolateMounts(u64),
+    CreateMount(NewMount),
+    /// Attaches the root tree, makes it `/` and drops the host's tree. From here on no path leads outside.
+    EnterRoot,
+    /// Takes the mount namespace's root as the container's root, after joining a container.
+    OpenRoot,
+    Attach {
+        slot: Slot,
+        target: Target,
+    },
+    /// `mount_setattr(2)` on what stands at the target.
+    SetAttr {
+        target: Target,
+        attr: MountAttr,
+        recursive: bool,
+    },
+    MakeDevice(Device),
+    Link {
+        target: Target,
+        points_to: CString,
+    },
+    /// Opens a terminal in the devpts of this slot, binds it to /dev/console and sends its master away.
+    Console {
+        devpts: Slot,
+        size: Option<(u16, u16)>,
+    },
+    /// Opens a terminal in the devpts at /dev/pts of a joined container and sends its master away.
+    ExecConsole {
+        size: Option<(u16, u16)>,
+    },
+    /// Covers a file with /dev/null or a directory with an empty read-only tmpfs.
+    Mask {
+        target: Target,
+        null: Slot,
+    },
+    ReadonlyPath(Target),
+    Sysctl {
+        path: CString,
+        value: CString,
+    },
+    ReadonlyRoot,
+    RootPropagation {
+        flag: u64,
+        recursive: bool,
+    },
+    /// Puts the standard streams in place and marks everything from this descriptor on close-on-exec.
+    Streams {
+        keep_below: u32,
+        owner: u32,
+    },
+    Rlimit {
+        resource: Resource,
+        limit: Rlimit,
+        name: &'static str,
+    },
+    OomScoreAdj(CString),
+    WorkingDirectory(Target),
+    Umask(u32),
+    /// Groups, gid, uid and the capability bounding set; capabilities are kept until [`Step::Capabilities`].
+    Identity(Identity),
+    /// Fails early, in runc's words, when the program cannot be executed.
+    FindProgram,
+    /// Tells the parent that only `start` is missing, and waits for it.
+    AwaitStart,
+    NoNewPrivileges,
+    Seccomp(seccomp::Program),
+    /// The final capability sets.
+    Capabilities(Identity),
+    Execute,
+}
+
+impl Step {
+    /// What was attempted and on what, for the error that the step's failure becomes.
+    pub(super) fn describe(&self, program: &Program) -> String {
+        struct Words<'a>(&'a Step, &'a Program);
+        impl fmt::Display for Words<'_> {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(self.1, formatter)
+            }
+        }
+        Words(self, program).to_string()
+    }
+
+    fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinNamespace(index) => {
+                write!(out, "join the namespace of linux.namespaces (join {index})")
+            }
+            Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
+            Self::NewSession => out.write_str("create a session"),
+            Self::NewKeyring => {
+                out.write_str("create a session keyring (--no-new-keyring keeps the caller's)")
+            }
+            Self::NewCgroupNamespace => out.write_str("create the cgroup namespace"),
+            Self::BecomeNamespaceRoot => out.write_str("become root of the user namespace; is id 0 mapped"),
+            Self::LoopbackUp => out.write_str("bring up the loopback interface"),
+            Self::Hostname(name) => write!(out, "set hostname {}", name.to_string_lossy()),
+            Self::Domainname(name) => write!(out, "set domainname {}", name.to_string_lossy()),
+            Self::PrivateProc => out.write_str("mount a private procfs"),
+            Self::IsolateMounts(_) => out.write_str("change mount propagation of /"),
+            Self::CreateMount(mount) => {
+                write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
+            }
+            Self::EnterRoot => out.write_str("pivot_root into the rootfs"),
+            Self::OpenRoot => out.write_str("open the container's root"),
+            Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),
+            Self::SetAttr { target, .. } => write!(out, "change mount flags of {target}"),
+            Self::MakeDevice(device) => write!(out, "create device {}", device.target),
+            Self::Link { target, .. } => write!(out, "create symlink {target}"),
+            Self::Console { .. } | Self::ExecConsole { .. } => out.write_str("set up the terminal"),
+            Self::Mask { target, .. } => write!(out, "mask {target}"),
+            Self::ReadonlyPath(target) => write!(out, "make {target} read-only"),
+            Self::Sysctl { path, value } => {
+                write!(out, "write {} to /proc/{}", value.to_string_lossy(), path.to_string_lossy())
+            }
+            Self::ReadonlyRoot => out.write_str("make the rootfs read-only"),
+            Self::RootPropagation { .. } => out.write_str("set linux.rootfsPropagation"),
+            Self::Streams { .. } => out.write_str("set up the standard streams"),
+            Self::Rlimit { name, .. } => write!(out, "set {name} (process.rlimits)"),
+            Self::OomScoreAdj(value) => {
+                write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
+            }
+            Self::WorkingDirectory(target) => {
+                write!(out, "change to working directory {target} (process.cwd)")
+            }
+            Self::Umask(_) => out.write_str("set the umask"),
+            Self::Identity(identity) => write!(out, "become user {}:{}", identity.uid, identity.gid),
+            Self::FindProgram | Self::Execute => write!(out, "exec: {:?}", program.name()),
+            Self::AwaitStart => out.write_str("wait for start"),
+            Self::NoNewPrivileges => out.write_str("set no_new_privs"),
+            Self::Seccomp(_) => out.write_str("install the seccomp filter (linux.seccomp)"),
+            Self::Capabilities(_) => out.write_str("set capabilities (process.capabilities)"),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A path inside the container's root, resolved by the kernel so that it cannot leave it.
+//!
+//! Every lookup is one `openat2(2)` with `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS` below the root's
+//! descriptor, and what follows acts on the resulting descriptor. This closes the race between check
+//! and use that CVE-2019-18837, CVE-2021-30465 and CVE-2024-45310 lived in.
+//!
+//! [`Target::parse`] runs in the parent; everything else runs between clone and execve and neither
+//! allocates nor locks.
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+/// What is made where nothing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    File,
+}
+
+/// A path relative to the container's root, split so that missing parents can be made one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    path: CString,
+    /// Each prefix of the path with its last name; the last entry is the path itself.
+    prefixes: Vec<(CString, CString)>,
+    /// Refuse symlinks on the way: for /proc and /sys (CVE-2025-54867) and /dev (CVE-2026-41579).
+    no_symlinks: bool,
+}
+
+impl Target {
+    /// Cleans an absolute path as `chroot` would see it: `..` at the root stays at the root.
+    /// `None` when a name holds a NUL byte.
+    pub(super) fn parse(path: &Path) -> Option<Self> {
+        let mut names: Vec<&[u8]> = Vec::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => names.push(name.as_bytes()),
+                Component::ParentDir => drop(names.pop()),
+                _ => {}
+            }
+        }
+        let mut prefixes = Vec::with_capacity(names.len());
+        let mut prefix = Vec::new();
+        for name in names {
+            if !prefix.is_empty() {
+                prefix.push(b'/');
+            }
+            prefix.extend_from_slice(name);
+            prefixes.push((CString::new(prefix.clone()).ok()?, CString::new(name).ok()?));
+        }
+        let path = prefixes.last().map_or_else(|| c".".to_owned(), |(whole, _)| whole.clone());
+        Some(Self { path, prefixes, no_symlinks: false })
+    }
+
+    /// Refuses symlinks anywhere on the way.
+    pub(super) fn without_symlinks(mut self) -> Self {
+        self.no_symlinks = true;
+        self
+    }
+
+    /// Last name of the path; `.` for the root itself.
+    pub(super) fn name(&self) -> &CStr {
+        self.prefixes.last().map_or(c".", |(_, name)| name)
+    }
+
+    fn flags(&self) -> ResolveFlags {
+        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if self.no_symlinks { flags | ResolveFlags::NO_SYMLINKS } else { flags }
+    }
+
+    /// Opens what stands there, as a location (`O_PATH`).
+    pub(super) fn open(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        self.open_prefix(root, &self.path, OFlags::empty())
+    }
+
+    fn open_prefix(&self, root: BorrowedFd<'_>, path: &CStr, more: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | more;
+        retry_again(|| openat2(root, path, flags, Mode::empty(), self.flags()))
+    }
+
+    /// Opens what stands there; makes missing parents (0755) and the last name.
+    pub(super) fn open_or_create(&self, root: BorrowedFd<'_>, kind: Kind) -> Result<OwnedFd, Errno> {
+        match self.open(root) {
+            Err(Errno::NOENT) => {}
+            done => return done,
+        }
+        let parent = self.create_parents(root)?;
+        let name = self.name();
+        let parent = parent.as_ref().map_or(root, |fd| fd.as_fd());
+        match kind {
+            Kind::Directory => existing_is_fine(rustix::fs::mkdirat(parent, name, Mode::from(0o755)))?,
+            Kind::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = rustix::fs::openat(parent, name, flags, Mode::from(0o644)).map(drop);
+                existing_is_fine(made)?;
+            }
+        }
+        self.open(root)
+    }
+
+    /// Makes missing parents and returns the last one; `None` when the parent is the root.
+    pub(super) fn create_parents(&self, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+        let mut parent: Option<OwnedFd> = None;
+        for (prefix, name) in self.prefixes.iter().rev().skip(1).rev() {
+            let opened = match self.open_prefix(root, prefix, OFlags::DIRECTORY) {
+                Err(Errno::NOENT) => {
+                    let at = parent.as_ref().map_or(root, |fd| fd.as_fd());
+                    existing_is_fine(rustix::fs::mkdirat(at, name, Mode::from(0o755)))?;
+                    self.open_prefix(root, prefix, OFlags::DIRECTORY)?
+                }
+                opened => opened?,
+            };
+            parent = Some(opened);
+        }
+        Ok(parent)
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.path.to_bytes() {
+            b"." => formatter.write_str("/"),
+            path => write!(formatter, "/{}", String::from_utf8_lossy(path)),
+        }
+    }
+}
+
+fn existing_is_fine(made: Result<(), Errno>) -> Result<(), Errno> {
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+/// `openat2` gives `EAGAIN` when a rename or mount anywhere raced with a `..` of the walk; it asks to
+/// be tried again. Bounded, so that an attacker who renames without end gets an error and not a hang.
+fn retry_again(mut open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    for _ in 0..128 {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefixes(path: &str) -> Vec<String> {
+        let target = Target::parse(Path::new(path)).unwrap();
+        target.prefixes.iter().map(|(prefix, _)| prefix.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn dot_dot_is_cleaned_and_cannot_climb_above_the_root() {
+        assert_eq!(prefixes("/a/../../b/./c//d"), ["b", "b/c", "b/c/d"]);
+        assert_eq!(Target::parse(Path::new("/..")).unwrap().to_string(), "/");
+    }
+
+    #[test]
+    fn missing_parents_are_made_inside_the_root_even_through_an_absolute_symlink() {
+        let root = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("escape")).unwrap();
+        let fd = OwnedFd::from(std::fs::File::open(root.path()).unwrap());
+        let target = Target::parse(Path::new("/escape/x/y")).unwrap();
+        assert!(target.open_or_create(fd.as_fd(), Kind::File).is_err());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+        let target = Target::parse(Path::new("/fresh/x/y")).unwrap();
+        target.open_or_create(fd.as_fd(), Kind::File).unwrap();
+        assert!(root.path().join("fresh/x/y").is_file());
+    }
+
+    #[test]
+    fn a_symlink_is_refused_where_none_may_stand() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.path().join("proc")).unwrap();
+        let fd = OwnedFd::from(std::fs::File::open(root.path()).unwrap());
+        let target = Target::parse(Path::new("/proc")).unwrap();
+        assert!(target.open(fd.as_fd()).is_ok());
+        assert_eq!(target.without_symlinks().open(fd.as_fd()).unwrap_err(), Errno::LOOP);
+    }
+}
