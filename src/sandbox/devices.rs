@@ -65,7 +65,9 @@ fn target(path: &Path, at: &str) -> Result<Target, Error> {
             format!("{} is not an absolute path", path.display()),
         ));
     }
+    // An image whose /dev is a symlink must not choose where nodes are made (CVE-2026-41579).
     Target::parse(path)
+        .map(Target::without_symlinks)
         .filter(|target| target.name() != c".")
         .ok_or_else(|| Error::config(&format!("{at}.path"), "is the root or holds a NUL byte"))
 }

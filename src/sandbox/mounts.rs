@@ -42,8 +42,8 @@ pub(super) struct Mounts {
     pub(super) attach: Vec<Step>,
     /// Slot of the devpts instance at /dev/pts.
     pub(super) devpts: Option<Slot>,
-    /// Whether something of the container stands at /dev.
-    pub(super) has_dev: bool,
+    /// Whether the host's /dev, or another directory, is bound at /dev: its nodes are left as they are.
+    pub(super) binds_dev: bool,
 }
 
 impl Mounts {
@@ -76,11 +76,11 @@ impl Mounts {
         if target.name() == c"." {
             return Err(Error::config(&format!("{at}.destination"), "is the root itself; use root.path"));
         }
-        self.has_dev |= destination == Path::new("/dev");
         let fstype = mount.typ().as_deref().unwrap_or("none");
         if options.remount {
             self.remount(&target, &options);
         } else if options.bind || fstype == "bind" {
+            self.binds_dev |= destination == Path::new("/dev");
             self.bind(mount, target, options, at)?;
         } else if fstype == "cgroup" && hierarchies.is_some_and(Hierarchies::has_v1) {
             self.cgroup_v1(&destination, &target, &options, at, hierarchies)?;

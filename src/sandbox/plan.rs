@@ -327,10 +327,9 @@ fn enter_namespaces(spec: &Spec, namespaces: &Namespaces, new_keyring: bool) -> 
 /// Devices, masked and read-only paths: everything inside the root beside the mounts.
 fn build_tree(linux: Option<&Linux>, mounts: &mut Mounts, bind_devices: bool) -> Result<Vec<Step>, Error> {
     let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-    // Without a /dev of the container's own, the nodes would be written into the image's directory.
-    let mut steps = match mounts.has_dev {
-        true => devices::compile(listed, bind_devices, mounts)?,
-        false => Vec::new(),
+    let mut steps = match mounts.binds_dev {
+        true => Vec::new(),
+        false => devices::compile(listed, bind_devices, mounts)?,
     };
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     for (index, path) in readonly.iter().enumerate() {
