@@ -1,5 +1,5 @@
 //! What a sandbox is from the inside, through the library: Plan, clone, execve on the real kernel.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use oci_spec::runtime::{
     Arch, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction,
@@ -131,12 +131,18 @@ fn the_program_is_pid_1_and_its_status_is_given() {
 #[test]
 fn a_missing_program_is_told_in_runcs_words() {
     let mut sandbox = sandbox!("");
-    sandbox.process(|process| drop(process.set_args(Some(vec!["nowhere".to_owned()]))));
+    sandbox.process(|process| {
+        process.set_args(Some(vec!["nowhere".to_owned()]));
+    });
     assert_eq!(sandbox.run().unwrap_err(), "exec: \"nowhere\": executable file not found in $PATH");
-    sandbox.process(|process| drop(process.set_args(Some(vec!["/nowhere".to_owned()]))));
+    sandbox.process(|process| {
+        process.set_args(Some(vec!["/nowhere".to_owned()]));
+    });
     assert_eq!(sandbox.run().unwrap_err(), "exec: \"/nowhere\": stat /nowhere: no such file or directory");
     fs::write(sandbox.rootfs.path().join("data"), "x").unwrap();
-    sandbox.process(|process| drop(process.set_args(Some(vec!["/data".to_owned()]))));
+    sandbox.process(|process| {
+        process.set_args(Some(vec!["/data".to_owned()]));
+    });
     assert_eq!(sandbox.run().unwrap_err(), "exec: \"/data\": permission denied");
 }
 
@@ -215,7 +221,9 @@ fn hostname_umask_oom_score_and_sysctl_take_effect() {
         process.set_oom_score_adj(Some(500));
     });
     let sysctl = HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())]);
-    sandbox.linux(|linux| drop(linux.set_sysctl(Some(sysctl))));
+    sandbox.linux(|linux| {
+        linux.set_sysctl(Some(sysctl));
+    });
     assert_eq!(sandbox.output(), "harbour\n0027\n500\n7");
 }
 
@@ -279,7 +287,9 @@ fn proc_must_not_be_a_symlink_in_the_image() {
 fn a_working_directory_through_a_magic_link_is_refused() {
     for fd in 3..16 {
         let mut sandbox = sandbox!("pwd");
-        sandbox.process(|process| drop(process.set_cwd(format!("/proc/self/fd/{fd}").into())));
+        sandbox.process(|process| {
+            process.set_cwd(format!("/proc/self/fd/{fd}").into());
+        });
         assert!(sandbox.run().is_err(), "fd {fd}");
     }
 }
@@ -300,9 +310,13 @@ fn a_seccomp_filter_refuses_what_the_profile_names() {
         ])
         .build()
         .unwrap();
-    sandbox.linux(|linux| drop(linux.set_seccomp(Some(profile))));
+    sandbox.linux(|linux| {
+        linux.set_seccomp(Some(profile));
+    });
     for no_new_privileges in [true, false] {
-        sandbox.process(|process| drop(process.set_no_new_privileges(Some(no_new_privileges))));
+        sandbox.process(|process| {
+            process.set_no_new_privileges(Some(no_new_privileges));
+        });
         let outcome = sandbox.run().unwrap();
         assert!(outcome.output.contains("not supported"), "{outcome:?}");
     }
