@@ -221,7 +221,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return self.ended(status.code(), status.signal());
             }
-            if self.start.elapsed() > self.limit {
+            if self.start.elapsed() > super::wait::patience(self.limit) {
                 let stack = std::fs::read_to_string(format!("/proc/{}/stack", self.child.id()));
                 let _ = self.child.kill();
                 let _ = self.child.wait();

@@ -48,7 +48,7 @@ pub(crate) fn settle(marks: &Marks) -> Vec<String> {
     let start = Instant::now();
     loop {
         let left = find(marks);
-        if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
+        if left.is_empty() || start.elapsed() > super::wait::patience(Duration::from_secs(3)) {
             return left;
         }
         std::thread::sleep(Duration::from_millis(20));

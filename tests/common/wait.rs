@@ -4,6 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+/// A time limit stretched by `WHARF_PATIENCE`, a factor for slow machines such as the one of scripts/vm.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("WHARF_PATIENCE").ok().and_then(|factor| factor.parse().ok());
+    limit * factor.unwrap_or(1)
+}
+
 /// Polls until the condition holds; fails the test after 20 seconds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
@@ -13,7 +19,7 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
 /// Polls until the condition holds; fails the test after the limit.
 #[track_caller]
 pub(crate) fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), patience(limit));
     while !condition() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
