@@ -1,4 +1,6 @@
-//! Argument parsing and printing, and nothing else: [`service`] for `wharf`, [`oci`] for `wharf-oci`.
+//! Argument parsing and printing, and nothing else: [`service`] for `wharf`, [`oci`] for `wharf-oci`, and
+//! [`terminal`] for both.
 
 pub mod oci;
 pub mod service;
+pub mod terminal;

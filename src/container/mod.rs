@@ -1,32 +1,56 @@
 //! The OCI lifecycle of a container (create, start, state, kill, delete, exec, pause, resume) and its
 //! state on disk: one directory below the state root for each container, locked, written atomically,
 //! and reconciled with the kernel by every reader.
+//!
+//! ```text
+//!            create                 start                its first process ends
+//!   (none) ─────────▶ creating ─▶ created ───▶ running ───────────────────────▶ stopped ─▶ (none)
+//!                        │           │          │   ▲                              ▲  delete
+//!                        │           │    pause ▼   │ resume                       │
+//!                        │           │         paused                              │
+//!                        └───────────┴─────── its process is killed ───────────────┘
+//! ```
+//! No status is stored but the end of `creating`. A container's status is asked of the kernel: whether
+//! its first process lives (pid, start time and boot id), whether that has executed a program since it
+//! was cloned, and whether its cgroup is frozen. Any command may therefore be killed at any moment.
+
+mod config;
+mod create;
+mod delete;
+mod directory;
+mod error;
+mod exec;
+mod hooks;
+mod id;
+mod kill;
+mod lock;
+mod pause;
+mod record;
+pub mod seal;
+mod signal;
+mod socket;
+mod start;
+mod state;
+mod status;
+
+pub use config::{read_config, read_process};
+pub use error::Error;
+pub use id::ContainerId;
+pub use signal::parse_signal;
+pub use state::State;
+pub use status::Status;
 
 use crate::cgroup::Cgroup;
 use crate::sandbox::{Rootfs, Stdio};
+use directory::StateDirectory;
 use oci_spec::runtime::{Process, Spec};
+use record::{Phase, Record};
+use rustix::process::Pid;
+use status::{ProcessIdentity, Progress};
+use std::borrow::Cow;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-/// What went wrong in a container's lifecycle. (Placeholder: the owner of this folder replaces it.)
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No container of that name below the state root.
-    #[error("container {0} does not exist")]
-    NotFound(String),
-}
-
-/// A validated container id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerId(String);
-
-impl std::str::FromStr for ContainerId {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Ok(Self(text.to_owned()))
-    }
-}
 
 /// What the creator decides beside the bundle's config.
 #[derive(Debug, Default)]
@@ -45,30 +69,19 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
 }
 
-/// Status of a container, runtime-spec runtime.md#state, and `paused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Being created.
-    Creating,
-    /// Created, the user's process not started.
-    Created,
-    /// Running.
-    Running,
-    /// Frozen.
-    Paused,
-    /// Its first process has ended.
-    Stopped,
-}
-
 /// One container on disk.
 #[derive(Debug)]
-pub struct Container {}
+pub struct Container {
+    directory: StateDirectory,
+    record: Record,
+    cgroup: Option<Cgroup>,
+}
 
 /// A process of a container that the caller is the parent of and must reap.
 #[derive(Debug)]
 pub struct Child {
     /// Host pid.
-    pub pid: rustix::process::Pid,
+    pub pid: Pid,
     /// Its pidfd.
     pub pidfd: OwnedFd,
 }
@@ -80,89 +93,183 @@ impl Container {
     /// # Errors
     /// Names the JSON path or the step; nothing is left behind.
     pub fn create(
-        _state_root: &Path,
+        state_root: &Path,
         id: &ContainerId,
-        _bundle: &Path,
-        _spec: Spec,
-        _options: CreateOptions,
+        bundle: &Path,
+        spec: Spec,
+        options: CreateOptions,
     ) -> Result<(Self, Child), Error> {
-        Err(Error::NotFound(id.0.clone()))
+        create::create(state_root, id, bundle, spec, options)
     }
+
     /// Finds a container.
     ///
     /// # Errors
     /// When there is none of that id.
-    pub fn load(_state_root: &Path, id: &ContainerId) -> Result<Self, Error> {
-        Err(Error::NotFound(id.0.clone()))
+    pub fn load(state_root: &Path, id: &ContainerId) -> Result<Self, Error> {
+        let directory = StateDirectory::open(state_root, id)?;
+        let record = Record::read(&directory, id)?;
+        let cgroup = record.cgroup.as_ref().map(Cgroup::from_record);
+        Ok(Self { directory, record, cgroup })
     }
+
+    /// Ids below a state root, sorted. Each may be gone by the time it is loaded.
+    ///
+    /// # Errors
+    /// When the state root exists and cannot be read.
+    pub fn ids(state_root: &Path) -> Result<Vec<ContainerId>, Error> {
+        directory::ids(state_root)
+    }
+
     /// Lets the first process execute the user's program, and returns when it has, or failed to.
     ///
     /// # Errors
     /// In runc's words when the program cannot be executed.
     pub fn start(&self) -> Result<(), Error> {
-        Ok(())
+        start::start(self)
     }
+
     /// Its status now, by the kernel's word (pidfd, start time, boot id).
     ///
     /// # Errors
     /// When state cannot be read.
     pub fn status(&self) -> Result<Status, Error> {
-        Ok(Status::Stopped)
+        if self.current_record()?.process.is_none() && self.directory.is_locked()? {
+            return Ok(Status::Creating);
+        }
+        self.status_under_lock()
     }
+
+    /// What `state` shows.
+    ///
+    /// # Errors
+    /// As [`Container::status`].
+    pub fn state(&self) -> Result<State, Error> {
+        let status = self.status()?;
+        let record = self.current_record()?;
+        Ok(State::new(&record, status))
+    }
+
     /// Host pid of the first process while it lives.
-    pub fn pid(&self) -> Option<rustix::process::Pid> {
-        None
+    pub fn pid(&self) -> Option<Pid> {
+        let process = self.record.process.as_ref()?;
+        process.progress().ok().flatten()?;
+        process.pid()
     }
+
     /// pidfd of the first process, verified by start time.
     ///
     /// # Errors
     /// When it is gone.
     pub fn pidfd(&self) -> Result<OwnedFd, Error> {
-        Err(Error::NotFound(String::new()))
+        let gone = || Error::NotRunning(self.record.id.to_string());
+        let process = self.record.process.as_ref().ok_or_else(gone)?;
+        process.pidfd().map_err(|source| self.process_error("open", source))?.ok_or_else(gone)
     }
+
     /// Its cgroup.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        None
+        self.cgroup.as_ref()
     }
+
+    /// The config it was made from, whatever has become of the bundle since.
+    ///
+    /// # Errors
+    /// When state cannot be read.
+    pub fn config(&self) -> Result<Spec, Error> {
+        exec::used_config(self)
+    }
+
     /// Sends a signal to the first process, or to all.
     ///
     /// # Errors
     /// When it is not running.
-    pub fn kill(&self, _signal: i32, _all: bool) -> Result<(), Error> {
-        Ok(())
+    pub fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
+        kill::kill(self, signal, all)
     }
+
     /// Runs one more process inside, as a child of the caller.
     ///
     /// # Errors
     /// In runc's words when the program cannot be executed.
     pub fn exec(
         &self,
-        _process: &Process,
-        _stdio: Stdio,
-        _console: Option<OwnedFd>,
-        _preserve_fds: u32,
+        process: &Process,
+        stdio: Stdio,
+        console: Option<OwnedFd>,
+        preserve_fds: u32,
     ) -> Result<Child, Error> {
-        Err(Error::NotFound(String::new()))
+        exec::exec(self, process, stdio, console, preserve_fds)
     }
+
     /// Freezes every process.
     ///
     /// # Errors
     /// When it is not running.
     pub fn pause(&self) -> Result<(), Error> {
-        Ok(())
+        pause::pause(self)
     }
+
     /// Thaws.
     ///
     /// # Errors
     /// When it is not paused.
     pub fn resume(&self) -> Result<(), Error> {
-        Ok(())
+        pause::resume(self)
     }
-    /// Removes cgroup and state of a stopped container; `force` kills first, and cleans up whatever is there.
+
+    /// Removes cgroup and state of a stopped container; `force` kills first, and cleans up whatever is
+    /// there. Poststop hooks that fail do not stop the deletion.
     ///
     /// # Errors
     /// When it is running and `force` is not set.
-    pub fn delete(self, _force: bool) -> Result<(), Error> {
-        Ok(())
+    pub fn delete(self, force: bool) -> Result<Vec<Error>, Error> {
+        delete::delete(&self, force)
+    }
+
+    /// Removes what is left of a container that cannot be loaded any more; nothing there is no error.
+    ///
+    /// # Errors
+    /// Names what cannot be removed.
+    pub fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<(), Error> {
+        delete::delete_remains(state_root, id)
+    }
+
+    /// The status as it is for the holder of the lock: a `create` that has not come to a process by now
+    /// never will.
+    fn status_under_lock(&self) -> Result<Status, Error> {
+        let current = self.current_record()?;
+        let Some(process) = &current.process else { return Ok(Status::Stopped) };
+        let progress = process.progress().map_err(|source| self.process_error("read", source))?;
+        let Some(progress) = progress else { return Ok(Status::Stopped) };
+        if current.phase == Phase::Creating {
+            return Ok(Status::Creating);
+        }
+        if self.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        Ok(if progress == Progress::Waiting { Status::Created } else { Status::Running })
+    }
+
+    /// The record as it is now: a `create` that was at work when this container was loaded may have
+    /// gone on since.
+    fn current_record(&self) -> Result<Cow<'_, Record>, Error> {
+        if self.record.phase == Phase::Created {
+            return Ok(Cow::Borrowed(&self.record));
+        }
+        Record::read(&self.directory, &self.record.id).map(Cow::Owned)
+    }
+
+    fn is_frozen(&self) -> Result<bool, Error> {
+        Ok(self.cgroup.as_ref().map_or(Ok(false), Cgroup::is_frozen)?)
+    }
+
+    fn raw_pid(&self) -> i32 {
+        let process = self.record.process.as_ref();
+        process.and_then(ProcessIdentity::pid).map_or(0, |pid| pid.as_raw_nonzero().get())
+    }
+
+    fn process_error(&self, action: &'static str, source: io::Error) -> Error {
+        Error::Process { action, pid: self.raw_pid(), source }
     }
 }

@@ -11,3 +11,4 @@ pub mod mount;
 pub mod namespace;
 pub mod netdev;
 pub mod seccomp;
+pub mod signal;

@@ -1,0 +1,233 @@
+//! The state directory of one container: `STATE_ROOT/ID`, mode 0700.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state.json` | the [`super::record::Record`]; written before anything of the container exists |
+//! | `config.json` | the configuration the container was made from; `exec` needs it |
+//! | `start.sock` | the socket on which the first process awaits `start` |
+//!
+//! Files are replaced atomically, so readers need no lock. The directory itself carries the lock.
+use super::{ContainerId, Error, lock::Lock};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+pub(super) const STATE_FILE: &str = "state.json";
+pub(super) const CONFIG_FILE: &str = super::config::CONFIG_FILE;
+pub(super) const START_SOCKET: &str = "start.sock";
+
+const DIRECTORY_MODE: Mode = Mode::RWXU;
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// An open state directory.
+#[derive(Debug)]
+pub(super) struct StateDirectory {
+    fd: OwnedFd,
+    path: PathBuf,
+    id: ContainerId,
+}
+
+impl StateDirectory {
+    /// Makes the directory, and the state root when it is missing. What a killed `create` or `delete`
+    /// left (a directory without a state file that nobody has locked) is taken over.
+    pub(super) fn create(root: &Path, id: &ContainerId) -> Result<Self, Error> {
+        let path = root.join(id.as_str());
+        match make_directory(&path) {
+            Err(Errno::NOENT) => {
+                make_root(root)?;
+                make_directory(&path).map_err(state_error("create directory", &path))?;
+            }
+            Err(Errno::EXIST) => return Self::take_over(path, id),
+            other => other.map_err(state_error("create directory", &path))?,
+        }
+        Self::open_path(path, id)
+    }
+
+    fn take_over(path: PathBuf, id: &ContainerId) -> Result<Self, Error> {
+        let directory = Self::open_path(path, id)?;
+        let free = Lock::try_acquire(directory.fd()).map_err(directory.error("lock"))?.is_some();
+        if !free || directory.read(STATE_FILE)?.is_some() {
+            return Err(Error::Exists(id.to_string()));
+        }
+        Ok(directory)
+    }
+
+    /// Opens the directory of a container; [`Error::NotFound`] when there is none.
+    pub(super) fn open(root: &Path, id: &ContainerId) -> Result<Self, Error> {
+        Self::open_path(root.join(id.as_str()), id)
+    }
+
+    fn open_path(path: PathBuf, id: &ContainerId) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path, id: id.clone() }),
+            Err(Errno::NOENT) => Err(Error::NotFound(id.to_string())),
+            Err(errno) => Err(state_error("open", &path)(errno)),
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Waits for the lock of the container.
+    pub(super) fn lock(&self) -> Result<Lock<'_>, Error> {
+        let lock = Lock::acquire(self.fd()).map_err(self.error("lock"))?;
+        lock.ok_or_else(|| Error::Busy(self.id.to_string()))
+    }
+
+    /// Whether any command holds the lock, this one included.
+    pub(super) fn is_locked(&self) -> Result<bool, Error> {
+        // A lock belongs to an open file description, so asking takes another one.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let other = match fs::openat(&self.fd, ".", flags, Mode::empty()) {
+            Ok(other) => other,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(self.error("open")(errno)),
+        };
+        Lock::try_acquire(other.as_fd()).map(|lock| lock.is_none()).map_err(self.error("lock"))
+    }
+
+    /// Contents of a file; `None` when it does not exist.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let at = |action| state_error(action, &self.path_of(name));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(at("open")(errno)),
+        };
+        let mut contents = Vec::with_capacity(8192);
+        while rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut contents)).map_err(at("read"))? > 0 {
+            contents.reserve(8192);
+        }
+        Ok(Some(contents))
+    }
+
+    /// Replaces a file: whoever reads it sees the old or the new contents, after a power cut too.
+    pub(super) fn replace(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let temporary = format!("{name}.new");
+        self.write(&temporary, contents, true)?;
+        let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
+        renamed.map_err(state_error("rename a new file to", &self.path_of(name)))
+    }
+
+    /// Writes a file that nothing reads until another file has been replaced.
+    pub(super) fn write(&self, name: &str, contents: &[u8], sync: bool) -> Result<(), Error> {
+        let at = |action| state_error(action, &self.path_of(name));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, FILE_MODE).map_err(at("create"))?;
+        let mut rest = contents;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&fd, rest).map_err(at("write"))?;
+            rest = &rest[written..];
+        }
+        if sync {
+            fs::fsync(&fd).map_err(at("write"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a file; a missing one is no error.
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), Error> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(state_error("remove", &self.path_of(name))(errno)),
+        }
+    }
+
+    /// Removes the directory and the files in it, the state file last: a removal that is cut short
+    /// leaves a container that can be deleted again.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        for name in [START_SOCKET, CONFIG_FILE, "state.json.new", STATE_FILE] {
+            self.remove_file(name)?;
+        }
+        match fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.error("remove")(errno)),
+        }
+    }
+
+    fn error(&self, action: &'static str) -> impl Fn(Errno) -> Error + '_ {
+        state_error(action, &self.path)
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Errno> {
+    fs::mkdir(path, DIRECTORY_MODE)
+}
+
+fn make_root(root: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(DIRECTORY_MODE.bits()).create(root);
+    made.map_err(|source| Error::State { action: "create directory", path: root.to_owned(), source })
+}
+
+fn state_error(action: &'static str, path: &Path) -> impl Fn(Errno) -> Error + use<> {
+    let path = path.to_owned();
+    move |errno| Error::State { action, path: path.clone(), source: errno.into() }
+}
+
+/// Ids of everything below the state root that looks like a container.
+pub(super) fn ids(root: &Path) -> Result<Vec<ContainerId>, Error> {
+    let entries = match std::fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Error::State { action: "read", path: root.to_owned(), source }),
+    };
+    let name = |entry: std::fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
+    let mut ids: Vec<ContainerId> = entries.flatten().filter_map(name).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn id(text: &str) -> ContainerId {
+        text.parse().expect("id")
+    }
+
+    #[test]
+    fn a_container_directory_is_private_and_unique() {
+        let scratch = tempfile::tempdir().expect("tempdir");
+        let root = scratch.path().join("deep/root");
+        let directory = StateDirectory::create(&root, &id("web")).expect("created");
+        let mode = std::fs::metadata(root.join("web")).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        directory.replace(STATE_FILE, b"{}").expect("written");
+        let again = StateDirectory::create(&root, &id("web"));
+        assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");
+        directory.remove().expect("removed");
+        assert!(!root.join("web").exists());
+        assert!(matches!(StateDirectory::open(&root, &id("web")), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn what_a_killed_create_left_is_taken_over_unless_it_is_locked() {
+        let scratch = tempfile::tempdir().expect("tempdir");
+        let first = StateDirectory::create(scratch.path(), &id("web")).expect("created");
+        let lock = first.lock().expect("free");
+        assert!(matches!(StateDirectory::create(scratch.path(), &id("web")), Err(Error::Exists(_))));
+        drop(lock);
+        assert!(StateDirectory::create(scratch.path(), &id("web")).is_ok());
+    }
+
+    #[test]
+    fn files_longer_than_one_read_come_back_whole() {
+        let scratch = tempfile::tempdir().expect("tempdir");
+        let directory = StateDirectory::create(scratch.path(), &id("web")).expect("created");
+        let contents: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        directory.replace(CONFIG_FILE, &contents).expect("written");
+        assert_eq!(directory.read(CONFIG_FILE).expect("read"), Some(contents));
+        assert_eq!(directory.read("absent").expect("read"), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! `exec`: one more process in a running container.
+use super::directory::CONFIG_FILE;
+use super::{Child, Container, Error, Status, config};
+use crate::sandbox::{self, ExecInputs, Init, Plan, Stdio};
+use oci_spec::runtime::{Process, Spec};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+pub(super) fn exec(
+    container: &Container,
+    process: &Process,
+    stdio: Stdio,
+    console_socket: Option<OwnedFd>,
+    preserve_fds: u32,
+) -> Result<Child, Error> {
+    let spec = used_config(container)?;
+    match container.status()? {
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Stopped => return Err(Error::NotRunning(container.record.id.to_string())),
+        status => {
+            let id = container.record.id.to_string();
+            return Err(Error::WrongStatus { action: "exec in", id, status });
+        }
+    }
+    let init = container.pidfd()?;
+    let inputs = ExecInputs { stdio, console_socket, preserve_fds };
+    let plan = Plan::compile_exec(&spec, process, init.as_fd(), inputs)?;
+    let Init { pid, pidfd } = sandbox::spawn(&plan, container.cgroup())?;
+    Ok(Child { pid, pidfd })
+}
+
+/// The config the container was made from; changes to the bundle since then have no effect
+/// (runtime-spec runtime.md#create).
+pub(super) fn used_config(container: &Container) -> Result<Spec, Error> {
+    let text = container.directory.read(CONFIG_FILE)?;
+    let text = text.ok_or_else(|| Error::NotFound(container.record.id.to_string()))?;
+    config::parse(CONFIG_FILE, &text)
+}

@@ -1,0 +1,65 @@
+//! What is remembered of a container: `state.json`.
+use super::directory::{STATE_FILE, StateDirectory};
+use super::status::ProcessIdentity;
+use super::{ContainerId, Error};
+use crate::cgroup;
+use oci_spec::runtime::Hooks;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Contents of `state.json`. Whether the container lives is never read from here: the record says
+/// which process to ask the kernel about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    /// `ociVersion` of the config.
+    pub(super) oci_version: String,
+    pub(super) id: ContainerId,
+    /// Absolute.
+    pub(super) bundle: PathBuf,
+    /// `process.args[0]`, for what `start` says when it cannot be executed.
+    pub(super) program: String,
+    /// Absolute; of no meaning when the root came as a detached mount.
+    pub(super) rootfs: PathBuf,
+    /// RFC 3339, UTC.
+    pub(super) created: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) phase: Phase,
+    /// `None` until the process exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) process: Option<ProcessIdentity>,
+    /// `None` until the cgroup exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cgroup: Option<cgroup::Record>,
+    /// The hooks that commands after `create` run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hooks: Option<Hooks>,
+}
+
+/// How far `create` has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    /// `create` is at work, or was ended at it.
+    Creating,
+    /// `create` has done all it had to do.
+    Created,
+}
+
+impl Record {
+    /// Reads the record; [`Error::NotFound`] when the directory holds none.
+    pub(super) fn read(directory: &StateDirectory, id: &ContainerId) -> Result<Self, Error> {
+        let text = directory.read(STATE_FILE)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        serde_json::from_slice(&text)
+            .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })
+    }
+
+    /// Writes the record.
+    pub(super) fn write(&self, directory: &StateDirectory) -> Result<(), Error> {
+        let text = serde_json::to_vec(self)
+            .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })?;
+        directory.replace(STATE_FILE, &text)
+    }
+}

@@ -1,0 +1,85 @@
+//! Signals by name and number, as `kill` takes them.
+use super::Error;
+
+/// Names of the standard signals on Linux by number, see `signal(7)`. x86-64 and arm64 agree on them.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The C library keeps 32 and 33 for itself, so this is what programs mean by SIGRTMIN.
+const REALTIME_FIRST: i32 = 34;
+const REALTIME_LAST: i32 = 64;
+
+/// Parses `TERM`, `SIGTERM`, `term`, `15`, `RTMIN`, `RTMIN+3` or `RTMAX-2`.
+///
+/// # Errors
+/// [`Error::UnknownSignal`].
+pub fn parse_signal(text: &str) -> Result<i32, Error> {
+    number(text).ok_or_else(|| Error::UnknownSignal(text.to_owned()))
+}
+
+fn number(text: &str) -> Option<i32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().filter(|number| (1..=REALTIME_LAST).contains(number));
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        return realtime(REALTIME_FIRST, offset, '+');
+    }
+    if let Some(offset) = name.strip_prefix("RTMAX") {
+        return realtime(REALTIME_LAST, offset, '-');
+    }
+    let name = match name {
+        "IOT" => "ABRT",
+        "CLD" => "CHLD",
+        "POLL" => "IO",
+        other => other,
+    };
+    let index = NAMES.iter().position(|known| *known == name)?;
+    i32::try_from(index + 1).ok()
+}
+
+fn realtime(base: i32, offset: &str, sign: char) -> Option<i32> {
+    let offset = match offset {
+        "" => 0,
+        _ => {
+            let digits = offset.strip_prefix(sign)?;
+            let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+            digits.parse::<i32>().ok()?
+        }
+    };
+    let signal = if sign == '+' { base.checked_add(offset)? } else { base.checked_sub(offset)? };
+    Some(signal).filter(|signal| (REALTIME_FIRST..=REALTIME_LAST).contains(signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_mean_the_same_signal() {
+        for text in ["KILL", "SIGKILL", "sigkill", "9"] {
+            assert_eq!(number(text), Some(libc::SIGKILL), "{text}");
+        }
+        assert_eq!(number("TERM"), Some(libc::SIGTERM));
+        assert_eq!(number("SYS"), Some(libc::SIGSYS));
+        assert_eq!(number("IOT"), Some(libc::SIGABRT));
+    }
+
+    #[test]
+    fn realtime_signals_count_from_the_c_librarys_ends() {
+        assert_eq!(number("RTMIN"), Some(libc::SIGRTMIN()));
+        assert_eq!(number("SIGRTMIN+3"), Some(libc::SIGRTMIN() + 3));
+        assert_eq!(number("RTMAX-1"), Some(libc::SIGRTMAX() - 1));
+    }
+
+    #[test]
+    fn what_is_no_signal_is_refused() {
+        for text in ["", "0", "65", "-9", "SIG", "NOPE", "RTMIN-1", "RTMIN+31", "RTMIN++1", "RTMAX+1", "9 "] {
+            assert_eq!(number(text), None, "{text:?}");
+        }
+    }
+}

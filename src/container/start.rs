@@ -1,0 +1,49 @@
+//! `start`: lets a created container's process execute the user's program.
+use super::directory::START_SOCKET;
+use super::hooks::{self, Kind};
+use super::state::State;
+use super::{Container, Error, Status, socket};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use std::os::fd::AsFd as _;
+
+pub(super) fn start(container: &Container) -> Result<(), Error> {
+    must_be_created(container)?;
+    let lock = container.directory.lock()?;
+    // Another command may have started or ended it while we waited for the lock.
+    must_be_created(container)?;
+    let connected = socket::connect_in(SocketType::SEQPACKET, container.directory.fd(), START_SOCKET);
+    let connection = connected.map_err(|errno| match errno {
+        Errno::CONNREFUSED | Errno::NOENT => Error::InitGone(container.record.id.to_string()),
+        errno => Error::State {
+            action: "connect to",
+            path: container.directory.path_of(START_SOCKET),
+            source: errno.into(),
+        },
+    })?;
+    crate::sandbox::start(connection.as_fd(), &container.record.program)?;
+    container.directory.remove_file(START_SOCKET)?;
+    drop(lock);
+    run_hooks(container)
+}
+
+fn must_be_created(container: &Container) -> Result<(), Error> {
+    match container.status()? {
+        Status::Created => Ok(()),
+        other => Err(Error::CannotStart(other)),
+    }
+}
+
+/// runtime-spec runtime.md#lifecycle, step 9: when a poststart hook fails, the container is stopped.
+fn run_hooks(container: &Container) -> Result<(), Error> {
+    let record = &container.record;
+    if !hooks::any(record.hooks.as_ref(), Kind::Poststart) {
+        return Ok(());
+    }
+    let state = State::new(record, Status::Running).to_json();
+    let ran = hooks::run(record.hooks.as_ref(), Kind::Poststart, &state, &record.bundle);
+    ran.inspect_err(|_| {
+        // The hook's failure is the one to report; delete --force finds what survives.
+        let _ = super::kill::kill_everything(container);
+    })
+}
