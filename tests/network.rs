@@ -3,7 +3,7 @@ mod common;
 #[path = "network/machine.rs"]
 mod machine;
 
-use machine::{HOST, Machine, NEIGHBOUR, Namespace, Server};
+use machine::{HOST, Machine, NEIGHBOUR, Namespace, Server, ask};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -134,6 +134,27 @@ fn a_published_port_answers_on_every_way_to_the_host() {
     assert!(machine.host.call(LOOPBACK, 8080).is_err());
     assert!(machine.neighbour.call(HOST, 8080).is_err());
     other.remove(&machine);
+}
+
+/// The kernel remembers where a flow of datagrams goes for as long as it does not pause.
+#[test]
+fn a_sender_that_never_pauses_reaches_the_instance_that_comes() {
+    require_network!();
+    let (machine, store) = (Machine::new(), Store::new());
+    let ports = ["8053:80/udp"];
+    let held = machine.host.run(|| network::hold_ports(&published(&ports))).expect("hold");
+    let other = Instance::start(&machine, &store, "other", &[]);
+    let sender = machine.neighbour.udp_socket(HOST, 8053);
+    assert!(ask(&sender).is_err(), "the host's own socket does not answer");
+    let first = Instance::start(&machine, &store, "first", &ports);
+    assert!(ask(&sender).expect("first").starts_with("first"));
+    first.remove(&machine);
+    assert!(ask(&sender).is_err(), "nobody is there");
+    let second = Instance::start(&machine, &store, "second", &ports);
+    assert!(ask(&sender).expect("second").starts_with("second"));
+    second.remove(&machine);
+    other.remove(&machine);
+    drop(held);
 }
 
 #[test]

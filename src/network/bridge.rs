@@ -8,7 +8,7 @@ use super::lease::has_ports;
 use super::link::{Link, Links, hardware_address};
 use super::namespace::{Setting, inside};
 use super::record::{Record, Store, lock_host};
-use super::{Error, Lease, PublishedPort, naming};
+use super::{Error, Lease, Protocol, PublishedPort, conntrack, naming};
 use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -90,7 +90,11 @@ fn join(links: &mut Links, record: &Record, lease: &Lease, namespace: BorrowedFd
     links.set_hairpin(&port)?;
     links.set_up(&port)?;
     inside(namespace, || configure_instance(lease))?;
-    settle(links, &lease.state, record)
+    settle(links, &lease.state, record)?;
+    let ports = record.leases.get(&lease.instance).into_iter().flat_map(|leased| &leased.ports);
+    let udp: Vec<_> =
+        ports.filter(|port| port.protocol == Protocol::Udp).map(|port| port.host_port).collect();
+    if udp.is_empty() { Ok(()) } else { conntrack::forget_udp(&udp) }
 }
 
 /// The bridge, up and with its address.

@@ -1,5 +1,7 @@
 //! Host ports kept by sockets of ours while the firewall sends their traffic to an instance.
 use super::{Error, Protocol, PublishedPort};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{Shutdown, shutdown};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -7,8 +9,8 @@ use std::os::fd::OwnedFd;
 /// Host ports held by bound sockets for as long as this value lives, so that a second instance, or any
 /// other program, is told `address already in use` instead of losing its traffic.
 ///
-/// The sockets never see that traffic: it is rewritten before the kernel looks for a socket. They are
-/// closed on exec.
+/// The sockets never see that traffic: it is rewritten before the kernel looks for a socket. While no
+/// instance is attached, TCP connections are refused. The sockets are closed on exec.
 #[derive(Debug)]
 pub struct HeldPorts {
     _sockets: Vec<OwnedFd>,
@@ -31,9 +33,7 @@ pub fn hold_ports(ports: &[PublishedPort]) -> Result<HeldPorts, Error> {
 fn hold(port: &PublishedPort) -> Result<OwnedFd, Error> {
     let address = (port.host_ipv4()?.unwrap_or(Ipv4Addr::UNSPECIFIED), port.host_port);
     let bound = match port.protocol {
-        // A socket that is only bound would let another one with SO_REUSEADDR have the port too
-        // (socket(7)); one that listens does not.
-        Protocol::Tcp => TcpListener::bind(address).map(OwnedFd::from),
+        Protocol::Tcp => TcpListener::bind(address).and_then(stop_listening),
         Protocol::Udp => UdpSocket::bind(address).map(OwnedFd::from),
     };
     bound.map_err(|source| match source.kind() {
@@ -43,10 +43,23 @@ fn hold(port: &PublishedPort) -> Result<OwnedFd, Error> {
     })
 }
 
+/// Keeps the port without accepting connections that nobody would serve.
+///
+/// SO_REUSEADDR is needed to bind beside old connections (tcp(7), TIME_WAIT), but lets another socket
+/// bind beside one that does not listen. So the socket has it while it binds and loses it after it has
+/// listened, which made the kernel forget that the port may be shared.
+fn stop_listening(listener: TcpListener) -> io::Result<OwnedFd> {
+    set_socket_reuseaddr(&listener, false)?;
+    // On a socket that listens this is the way back to one that is bound only.
+    shutdown(&listener, Shutdown::Read)?;
+    Ok(listener.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
+    use rustix::net::{AddressFamily, SocketType};
+    use std::net::{IpAddr, SocketAddrV4, TcpStream};
 
     fn loopback(host_port: u16, protocol: Protocol) -> PublishedPort {
         PublishedPort {
@@ -85,12 +98,42 @@ mod tests {
         assert!(matches!(hold_ports(&[any]), Err(Error::PortInUse { .. })));
     }
 
+    /// Binds with SO_REUSEADDR and does not listen, the most a socket can ask for.
+    fn bind_beside(port: u16) -> rustix::io::Result<OwnedFd> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+        Ok(socket)
+    }
+
     #[test]
     fn nobody_takes_a_held_port() {
         let port = free_port();
-        let _held = hold_ports(&[loopback(port, Protocol::Tcp)]).expect("hold");
-        let error = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect_err("std sets SO_REUSEADDR");
+        let held = hold_ports(&[loopback(port, Protocol::Tcp)]).expect("hold");
+        let error = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect_err("a server");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_beside(port).expect_err("a socket that shares"), rustix::io::Errno::ADDRINUSE);
+        drop(held);
+        bind_beside(port).expect("free again");
+    }
+
+    #[test]
+    fn a_held_port_refuses_connections_that_nobody_would_serve() {
+        let port = free_port();
+        let _held = hold_ports(&[loopback(port, Protocol::Tcp)]).expect("hold");
+        let error = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect_err("nobody serves");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn old_connections_do_not_keep_a_port_from_being_held() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let address = server.local_addr().expect("address");
+        let client = TcpStream::connect(address).expect("connect");
+        // The server closes first, so that TIME_WAIT is on its side.
+        drop(server.accept().expect("accept"));
+        drop((server, client));
+        hold_ports(&[loopback(address.port(), Protocol::Tcp)]).expect("hold beside TIME_WAIT");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -50,12 +51,12 @@ pub(super) fn hardware_address(address: Ipv4Addr) -> HardwareAddress {
 
 /// The operations; each names itself in its error.
 #[derive(Debug)]
-pub(super) struct Links(Netlink);
+pub(super) struct Links(Netlink<RouteNetlinkMessage>);
 
 impl Links {
     /// Of the calling thread's network namespace.
     pub(super) fn open() -> Result<Self, Error> {
-        Netlink::open().map(Self).map_err(step("open an rtnetlink socket"))
+        Netlink::open(NETLINK_ROUTE).map(Self).map_err(step("open an rtnetlink socket"))
     }
 
     pub(super) fn all(&mut self) -> Result<Vec<Link>, Error> {

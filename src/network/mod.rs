@@ -17,6 +17,7 @@
 //! IPv4 only: an instance has a link-local IPv6 address and accepts no router's advertisements.
 
 mod bridge;
+mod conntrack;
 mod firewall;
 mod held_ports;
 mod lease;

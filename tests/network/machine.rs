@@ -74,15 +74,14 @@ impl Namespace {
     }
     /// What a server says to a datagram from here.
     pub(crate) fn call_udp(&self, address: Ipv4Addr, port: u16) -> io::Result<String> {
+        ask(&self.udp_socket(address, port))
+    }
+    /// A socket of here, connected, so that only answers from the called address count.
+    pub(crate) fn udp_socket(&self, address: Ipv4Addr, port: u16) -> UdpSocket {
         self.run(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            // Connected, so that only an answer from the called address counts.
-            socket.connect((address, port))?;
-            socket.send(b"hello")?;
-            let mut buffer = [0; 100];
-            let length = socket.recv(&mut buffer)?;
-            Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bind");
+            socket.connect((address, port)).expect("route");
+            socket
         })
     }
     /// Serves TCP and UDP on a port; says `NAME sees ADDRESS` to each caller.
@@ -108,6 +107,15 @@ impl Namespace {
         });
         Server { stop, worker: Some(worker) }
     }
+}
+
+/// What a server says to a datagram.
+pub(crate) fn ask(socket: &UdpSocket) -> io::Result<String> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(b"hello")?;
+    let mut buffer = [0; 100];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// Answers until it is dropped.
