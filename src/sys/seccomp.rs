@@ -18,3 +18,56 @@ pub fn install(program: &Program) -> Result<(), Errno> {
     };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::seccomp::default_profile;
+
+    fn call(number: libc::c_long, args: [u64; 3]) -> Result<(), Errno> {
+        // SAFETY: every call made here fails for its arguments where no filter refuses it: they are null
+        // pointers, bad descriptors or numbers that no kernel has; a socket is closed with the process.
+        let result = unsafe { libc::syscall(number, args[0], args[1], args[2]) };
+        if result >= 0 { Ok(()) } else { Err(last_errno()) }
+    }
+
+    /// A filter binds the thread that installs it, so a thread is all the sandbox this needs.
+    fn under_the_default_profile<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+        let program = crate::sandbox::seccomp::compile(&default_profile(&["CAP_CHOWN"])).unwrap();
+        let thread = std::thread::spawn(move || {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            install(&program).unwrap();
+            body()
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn the_kernel_takes_the_default_profile_and_keeps_to_it() {
+        let stream = 1;
+        let results = under_the_default_profile(move || {
+            [
+                ("unix socket", call(libc::SYS_socket, [1, stream, 0]), Ok(())),
+                ("AF_ALG", call(libc::SYS_socket, [38, 5, 0]), Err(Errno::PERM)),
+                ("AF_ALG with a high bit", call(libc::SYS_socket, [1 << 32 | 38, 5, 0]), Err(Errno::PERM)),
+                ("AF_VSOCK", call(libc::SYS_socket, [40, stream, 0]), Err(Errno::PERM)),
+                ("unshare", call(libc::SYS_unshare, [0x0400_0000, 0, 0]), Err(Errno::PERM)),
+                ("clone3", call(libc::SYS_clone3, [0, 0, 0]), Err(Errno::NOSYS)),
+                ("clone of a user namespace", call(libc::SYS_clone, [0x1000_0000, 0, 0]), Err(Errno::PERM)),
+                ("keyctl", call(libc::SYS_keyctl, [0, 0, 0]), Err(Errno::PERM)),
+                ("io_uring_setup", call(libc::SYS_io_uring_setup, [1, 0, 0]), Err(Errno::PERM)),
+                ("userfaultfd", call(libc::SYS_userfaultfd, [0, 0, 0]), Err(Errno::PERM)),
+                ("a call of the future", call(1000, [0, 0, 0]), Err(Errno::NOSYS)),
+            ]
+        });
+        for (what, got, expected) in results {
+            assert_eq!(got, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn without_a_filter_the_same_calls_reach_the_kernel() {
+        assert_ne!(call(libc::SYS_clone3, [0, 0, 0]), Err(Errno::NOSYS));
+        assert_eq!(call(libc::SYS_keyctl, [u64::MAX, 0, 0]), Err(Errno::OPNOTSUPP));
+    }
+}

@@ -75,7 +75,14 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             "wharf knows no system call table for this machine; remove linux.seccomp to run without",
         )
     })?;
-    compile_for(profile, family)
+    let program = compile_for(profile, family)?;
+    if program.listener {
+        return Err(Error::new(
+            ".listenerPath",
+            "wharf does not hand listeners to seccomp agents yet; replace SCMP_ACT_NOTIFY in the profile",
+        ));
+    }
+    Ok(program)
 }
 
 fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program, Error> {
