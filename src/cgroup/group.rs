@@ -1,46 +1,48 @@
-//! One cgroup in all the hierarchies that have a controller for it.
-use super::{CgroupPath, Resources, Stats};
+//! One cgroup in all the hierarchies of the host.
+use super::hierarchies::{V1, V2};
+use super::path::PARENT;
+use super::resources::Write;
+use super::tree::{self, Made};
+use super::{CgroupPath, Error, Hierarchies, Resources};
+use crate::sys::bpf;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-/// What a cgroup operation was about and why it failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A file of the cgroup could not be read or written.
-    #[error("{action} {path}: {source}")]
-    File {
-        /// What was attempted.
-        action: &'static str,
-        /// On which file.
-        path: String,
-        /// The kernel's answer.
-        source: std::io::Error,
-    },
+/// Controllers that every cgroup gets where the host has them, so that its use can be told.
+const ALWAYS: &[&str] = &["cpu", "io", "memory", "pids"];
+
+/// How often to begin again when another container's end removed the shared parent.
+const CREATE_ATTEMPTS: u32 = 8;
+
+/// What must be remembered to find a cgroup again: its directory in each hierarchy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Directory in the cgroup2 hierarchy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v2: Option<PathBuf>,
+    /// Controllers and directory in each v1 hierarchy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    v1: Vec<(Vec<String>, PathBuf)>,
 }
 
-/// Where this host keeps each controller: cgroup v2, v1, or some of both.
-#[derive(Debug)]
-pub struct Hierarchies {}
-
-impl Hierarchies {
-    /// Reads the mount table and `/proc/self/cgroup`.
-    ///
-    /// # Errors
-    /// When no cgroup hierarchy is mounted.
-    pub fn detect() -> Result<Self, Error> {
-        Ok(Self {})
+impl Record {
+    /// Every directory, the one that people look for first: cgroup2's, or that of the memory controller.
+    pub fn directories(&self) -> Vec<&Path> {
+        let v1 = self.v1.iter().map(|(_, directory)| directory.as_path());
+        self.v2.as_deref().into_iter().chain(v1).collect()
     }
 }
 
-/// What must be remembered to find a cgroup again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {}
-
 /// One cgroup.
 #[derive(Debug)]
-pub struct Cgroup {}
+pub struct Cgroup {
+    record: Record,
+    clone_into: Option<OwnedFd>,
+}
 
 impl Cgroup {
     /// Makes the directories and writes the limits; removes what it made when it fails.
@@ -48,90 +50,268 @@ impl Cgroup {
     /// # Errors
     /// Names the file and the controller.
     pub fn create(
-        _hierarchies: &Hierarchies,
-        _path: &CgroupPath,
-        _resources: &Resources,
+        hierarchies: &Hierarchies,
+        path: &CgroupPath,
+        resources: &Resources,
     ) -> Result<Self, Error> {
-        Ok(Self {})
+        for _ in 1..CREATE_ATTEMPTS {
+            match Self::create_once(hierarchies, path, resources) {
+                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        Self::create_once(hierarchies, path, resources)
     }
+
+    fn create_once(
+        hierarchies: &Hierarchies,
+        path: &CgroupPath,
+        resources: &Resources,
+    ) -> Result<Self, Error> {
+        let mut made = Vec::with_capacity(hierarchies.v1.len() + 1);
+        let done = make_all(hierarchies, path, resources, &mut made);
+        done.inspect_err(|_| made.iter().for_each(Made::undo))
+    }
+
     /// Finds a cgroup again; it may be gone by now.
-    pub fn from_record(_record: &Record) -> Self {
-        Self {}
+    pub fn from_record(record: &Record) -> Self {
+        let clone_into = record.v2.as_deref().and_then(|directory| open(directory).ok());
+        Self { record: record.clone(), clone_into }
     }
+
     /// What [`Cgroup::from_record`] needs.
     pub fn record(&self) -> Record {
-        Record {}
+        self.record.clone()
     }
+
     /// The v2 directory for `clone3(CLONE_INTO_CGROUP)`; `None` on a host without cgroup2.
     pub fn clone_into_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.clone_into.as_ref().map(AsFd::as_fd)
     }
+
     /// Whether [`Cgroup::add`] must be called for a process cloned into [`Cgroup::clone_into_fd`]:
     /// true where controllers live on v1.
     pub fn needs_add(&self) -> bool {
-        true
+        !self.record.v1.is_empty()
     }
+
     /// Moves a process into every hierarchy's directory that the clone did not place it in.
     ///
     /// # Errors
     /// Names the hierarchy.
-    pub fn add(&self, _pid: Pid) -> Result<(), Error> {
+    pub fn add(&self, pid: Pid) -> Result<(), Error> {
+        for (_, directory) in &self.record.v1 {
+            tree::write(directory, "cgroup.procs", &pid.as_raw_nonzero().to_string())?;
+        }
         Ok(())
     }
+
     /// Changes limits of a living cgroup.
     ///
     /// # Errors
     /// Names the file.
-    pub fn update(&self, _resources: &Resources) -> Result<(), Error> {
-        Ok(())
+    pub fn update(&self, resources: &Resources) -> Result<(), Error> {
+        write_limits(&self.record, resources)
     }
-    /// Usage and events.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn stats(&self) -> Result<Stats, Error> {
-        Ok(Stats::default())
-    }
+
     /// Every process in the group and below, host pids.
     ///
     /// # Errors
     /// Names the file.
     pub fn pids(&self) -> Result<Vec<Pid>, Error> {
-        Ok(Vec::new())
+        let mut pids = Vec::new();
+        if let Some(directory) = self.record.directories().first() {
+            collect_pids(directory, &mut pids)?;
+        }
+        Ok(pids)
     }
-    /// Stops every task and waits until they have stopped.
-    ///
-    /// # Errors
-    /// Names the file, or that the group did not freeze in time.
-    pub fn freeze(&self) -> Result<(), Error> {
-        Ok(())
-    }
-    /// Lets the tasks run again.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn thaw(&self) -> Result<(), Error> {
-        Ok(())
-    }
-    /// Whether the group is frozen.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn is_frozen(&self) -> Result<bool, Error> {
-        Ok(false)
-    }
-    /// Sends SIGKILL to every process (cgroup.kill, or freeze–kill–thaw).
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn kill(&self) -> Result<(), Error> {
-        Ok(())
-    }
-    /// Removes the directories, waiting a bounded time for dying tasks; a missing one is no error.
+
+    /// Removes the directories, waiting a bounded time for dying tasks; a missing one is no error. Goes
+    /// through all hierarchies and returns the first failure.
     ///
     /// # Errors
     /// Names the directory that stays.
     pub fn delete(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for directory in self.record.directories() {
+            let removed = tree::remove(directory);
+            remove_shared_parent(directory);
+            first = first.and(removed);
+        }
+        first
+    }
+
+    pub(super) fn v2_directory(&self) -> Result<&Path, Error> {
+        self.record.v2.as_deref().ok_or(Error::NotMounted)
+    }
+
+    /// The v2 directory when it has this file, which is when its controller is enabled there.
+    pub(super) fn v2_with(&self, file: &str) -> Option<&Path> {
+        self.record.v2.as_deref().filter(|directory| directory.join(file).exists())
+    }
+
+    pub(super) fn v1_with(&self, controller: &str) -> Option<&Path> {
+        let has =
+            |(controllers, _): &&(Vec<String>, PathBuf)| controllers.iter().any(|name| name == controller);
+        self.record.v1.iter().find(has).map(|(_, directory)| directory.as_path())
+    }
+}
+
+fn make_all(
+    hierarchies: &Hierarchies,
+    path: &CgroupPath,
+    resources: &Resources,
+    made: &mut Vec<Made>,
+) -> Result<Cgroup, Error> {
+    let mut record = Record::default();
+    if let Some(v2) = &hierarchies.v2 {
+        made.push(make_v2(v2, path, resources)?);
+        record.v2 = made.last().map(|made| made.leaf.clone());
+    }
+    for v1 in &hierarchies.v1 {
+        made.push(make_v1(v1, path)?);
+        let leaf = made.last().map(|made| made.leaf.clone());
+        record.v1.extend(leaf.map(|leaf| (v1.controllers.clone(), leaf)));
+    }
+    write_limits(&record, resources)?;
+    let clone_into = record.v2.as_deref().map(open).transpose()?;
+    let cgroup = Cgroup { record, clone_into };
+    filter_devices(&cgroup, resources)?;
+    Ok(cgroup)
+}
+
+/// A controller works in a cgroup when every ancestor lists it in cgroup.subtree_control.
+fn make_v2(v2: &V2, path: &CgroupPath, resources: &Resources) -> Result<Made, Error> {
+    let offered = |name: &&str| v2.controllers.iter().any(|controller| controller == *name);
+    let mut wanted: Vec<&str> = ALWAYS.iter().copied().filter(offered).collect();
+    for controller in resources.v2_controllers().filter(|name| offered(name)) {
+        if !wanted.contains(&controller) {
+            wanted.push(controller);
+        }
+    }
+    tree::make(&v2.mount, path, |parent, _| enable(parent, &wanted))
+}
+
+fn enable(parent: &Path, wanted: &[&str]) -> Result<(), Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let enabled = tree::read(parent, "cgroup.subtree_control")?;
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|name| !enabled.split_whitespace().any(|enabled| enabled == **name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty() {
         Ok(())
+    } else {
+        tree::write(parent, "cgroup.subtree_control", &missing.join(" "))
+    }
+}
+
+fn make_v1(v1: &V1, path: &CgroupPath) -> Result<Made, Error> {
+    let cpuset = v1.controllers.iter().any(|name| name == "cpuset");
+    tree::make(&v1.mount, path, |parent, own| if cpuset { inherit_cpuset(parent, own) } else { Ok(()) })
+}
+
+/// A new v1 cpuset is empty and takes no task until it has CPUs and memory nodes.
+fn inherit_cpuset(parent: &Path, own: &Path) -> Result<(), Error> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if tree::read(own, file)?.trim().is_empty() {
+            tree::write(own, file, tree::read(parent, file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_limits(record: &Record, resources: &Resources) -> Result<(), Error> {
+    if let Some(directory) = &record.v2 {
+        for write in &resources.v2 {
+            write_one(directory, write)?;
+        }
+    }
+    for (controllers, directory) in &record.v1 {
+        let own = |write: &&Write| controllers.iter().any(|name| name == write.controller);
+        let writes: Vec<&Write> = resources.v1.iter().filter(own).collect();
+        write_v1(directory, &writes)?;
+    }
+    Ok(())
+}
+
+/// memory.limit must never be above memory.memsw.limit: when it is to be raised past it, the kernel
+/// answers EINVAL, and the sum goes first.
+fn write_v1(directory: &Path, writes: &[&Write]) -> Result<(), Error> {
+    let mut later = Vec::new();
+    for write in writes {
+        match write_one(directory, write) {
+            Err(Error::File { source, .. })
+                if write.file == "memory.limit_in_bytes"
+                    && source.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+                    && writes.iter().any(|write| write.file == "memory.memsw.limit_in_bytes") =>
+            {
+                later.push(write);
+            }
+            done => done?,
+        }
+    }
+    later.into_iter().try_for_each(|write| write_one(directory, write))
+}
+
+fn write_one(directory: &Path, write: &Write) -> Result<(), Error> {
+    match tree::write(directory, &write.file, &write.value) {
+        Err(Error::File { source, .. })
+            if write.optional && source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        Err(Error::File { source, path, .. }) => {
+            Err(Error::config(&write.at, format!("write {path}: {source}")))
+        }
+        done => done,
+    }
+}
+
+fn filter_devices(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
+    let rules = &resources.devices;
+    if rules.is_empty() {
+        return Ok(());
+    }
+    if let Some(directory) = cgroup.v1_with("devices") {
+        tree::write(directory, "devices.deny", "a")?;
+        return rules.v1_lines().try_for_each(|(file, line)| tree::write(directory, file, &line));
+    }
+    let Some(target) = cgroup.clone_into_fd() else { return Ok(()) };
+    let attached = bpf::load_device_program(&rules.program())
+        .and_then(|program| bpf::attach_device_program(target, program.as_fd()));
+    attached.map_err(|errno| Error::File {
+        action: "attach the device filter (linux.resources.devices) to",
+        path: cgroup.record.v2.as_deref().unwrap_or(Path::new("")).display().to_string(),
+        source: errno.into(),
+    })
+}
+
+fn open(directory: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, directory, flags, Mode::empty())
+        .map_err(|errno| Error::file("open", directory)(errno.into()))
+}
+
+fn collect_pids(directory: &Path, pids: &mut Vec<Pid>) -> Result<(), Error> {
+    let text = match tree::read(directory, "cgroup.procs") {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    pids.extend(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
+    for child in tree::children(directory).map_err(Error::file("list", directory))? {
+        collect_pids(&child, pids)?;
+    }
+    Ok(())
+}
+
+/// The parent of containers without a path of their own goes with the last one of them.
+fn remove_shared_parent(directory: &Path) {
+    if let Some(parent) = directory.parent().filter(|parent| parent.ends_with(PARENT)) {
+        // It is not empty while another container lives.
+        let _ = std::fs::remove_dir(parent);
     }
 }

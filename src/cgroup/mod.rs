@@ -1,13 +1,23 @@
 //! Limits, statistics, freezer and OOM events of a control group: cgroup v2 first, with v1 and
 //! hybrid hosts behind the same few operations.
+//!
+//! [`Hierarchies`] tells where each controller of this host lives. [`Resources`] compiles a runtime
+//! spec's limits into plain writes for those places, so that whatever the host cannot honour is an
+//! error before anything exists. [`Cgroup`] makes the directories, writes, and removes them.
 
+mod error;
+mod freezer;
 mod group;
+mod hierarchies;
 mod inside;
 mod path;
 mod resources;
 mod stats;
+mod tree;
 
-pub use group::{Cgroup, Error, Hierarchies, Record};
+pub use error::Error;
+pub use group::{Cgroup, Record};
+pub use hierarchies::Hierarchies;
 pub use inside::InsideMount;
 pub use path::CgroupPath;
 pub use resources::Resources;

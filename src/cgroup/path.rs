@@ -1,20 +1,73 @@
 //! Where a cgroup stands below the hierarchies' roots.
+use super::Error;
+use std::path::{Component, Path};
+
+/// Where containers without a cgroupsPath stand.
+pub(super) const PARENT: &str = "wharf";
 
 /// A validated cgroupsPath: absolute below the hierarchy's root, without `..`, such as `/wharf/web`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPath(String);
 
 impl CgroupPath {
-    /// Parses `linux.cgroupsPath`; `None` or a relative path is placed below `default_parent`.
+    /// Parses `linux.cgroupsPath`: an absolute path stands below the hierarchy's root, a relative one
+    /// below `/wharf`, and without one it is `/wharf/ID`; runtime-spec config-linux.md#cgroups-path.
     ///
     /// # Errors
     /// Names what is not acceptable in the path.
-    pub fn parse(path: Option<&str>, id: &str) -> Result<Self, super::Error> {
-        Ok(Self(path.map_or_else(|| format!("/wharf/{id}"), str::to_owned)))
+    pub fn parse(path: Option<&str>, id: &str) -> Result<Self, Error> {
+        let Some(path) = path.filter(|path| !path.is_empty()) else {
+            return Ok(Self(format!("/{PARENT}/{id}")));
+        };
+        let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
+        if path.contains(['\0', '\n']) {
+            return refuse("holds a control character");
+        }
+        if !path.contains('/') && path.matches(':').count() == 2 {
+            return refuse(
+                "is meant for the systemd cgroup driver, which wharf does not have yet; use a path",
+            );
+        }
+        let mut clean = if path.starts_with('/') { String::new() } else { format!("/{PARENT}") };
+        for component in Path::new(path).components() {
+            match component {
+                Component::Normal(name) => {
+                    clean.push('/');
+                    clean.push_str(&name.to_string_lossy());
+                }
+                Component::ParentDir => return refuse("climbs with '..'"),
+                _ => {}
+            }
+        }
+        if clean.is_empty() {
+            return refuse("is the root cgroup itself");
+        }
+        Ok(Self(clean))
     }
 
     /// The path as text, with a leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Names from the top down.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|name| !name.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absolute_relative_and_missing_paths() {
+        let parse = |path| CgroupPath::parse(path, "id").map(|path| path.0);
+        assert_eq!(parse(None).unwrap(), "/wharf/id");
+        assert_eq!(parse(Some("/a//b/./c/")).unwrap(), "/a/b/c");
+        assert_eq!(parse(Some("a/b")).unwrap(), "/wharf/a/b");
+        for bad in ["/", "..", "/a/../../b", "a\nb", "system.slice:wharf:id"] {
+            assert!(parse(Some(bad)).is_err(), "{bad:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Each wrapper names its man page, takes and returns owned or borrowed file descriptors, and
 //! allocates nothing, so that it may run between clone and execve.
 #![allow(unsafe_code)]
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod fd;

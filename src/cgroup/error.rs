@@ -1,0 +1,70 @@
+//! Why a limit or a cgroup operation is not possible.
+use std::path::Path;
+
+/// What a cgroup operation was about and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory of the cgroup could not be used.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A value of `linux.resources` is not acceptable.
+    #[error("{path}: {reason}")]
+    Config {
+        /// JSON path in config.json.
+        path: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A limit was asked for whose controller this host does not offer.
+    #[error("{path}: the {controller} controller is not available in {place}; {hint}")]
+    NoController {
+        /// JSON path in config.json.
+        path: String,
+        /// Name of the controller.
+        controller: &'static str,
+        /// Where it was looked for.
+        place: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The host has no cgroup file system at all.
+    #[error("no cgroup hierarchy is mounted at /sys/fs/cgroup; mount cgroup2 there")]
+    NotMounted,
+    /// `linux.cgroupsPath` is not acceptable.
+    #[error("linux.cgroupsPath: {path:?} {reason}")]
+    Path {
+        /// The path as given.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The tasks did not stop in time.
+    #[error(
+        "freeze {path}: some tasks did not stop within {seconds} s; they may wait for a device or a network file system"
+    )]
+    NotFrozen {
+        /// The cgroup.
+        path: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(super) fn config(path: &str, reason: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,165 @@
+//! Where this host keeps each controller: cgroup v2, v1, or some of both.
+use super::Error;
+use std::path::{Path, PathBuf};
+
+const MOUNT_POINT: &str = "/sys/fs/cgroup";
+/// linux/magic.h
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+/// One mounted v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct V1 {
+    pub(super) mount: PathBuf,
+    /// Controllers, or `name=systemd` for a named hierarchy.
+    pub(super) controllers: Vec<String>,
+}
+
+/// The mounted cgroup2 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct V2 {
+    pub(super) mount: PathBuf,
+    /// What its root's cgroup.controllers lists.
+    pub(super) controllers: Vec<String>,
+}
+
+/// Where this host keeps each controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    pub(super) v1: Vec<V1>,
+    pub(super) v2: Option<V2>,
+}
+
+/// Which hierarchy a controller lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    V1,
+    V2,
+    Absent,
+}
+
+impl Hierarchies {
+    /// Looks at /sys/fs/cgroup, and at the mount table where that is not cgroup2 alone.
+    ///
+    /// # Errors
+    /// When no cgroup hierarchy is mounted.
+    pub fn detect() -> Result<Self, Error> {
+        let mount = Path::new(MOUNT_POINT);
+        let unified = rustix::fs::statfs(mount).is_ok_and(|stat| stat.f_type as u64 == CGROUP2_SUPER_MAGIC);
+        let mut found = if unified {
+            Self { v1: Vec::new(), v2: Some(V2 { mount: mount.to_owned(), controllers: Vec::new() }) }
+        } else {
+            let path = Path::new("/proc/self/mountinfo");
+            Self::parse(&std::fs::read_to_string(path).map_err(Error::file("read", path))?)
+        };
+        if let Some(v2) = &mut found.v2 {
+            let path = v2.mount.join("cgroup.controllers");
+            let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+            v2.controllers = text.split_whitespace().map(str::to_owned).collect();
+        }
+        if found.v1.is_empty() && found.v2.is_none() { Err(Error::NotMounted) } else { Ok(found) }
+    }
+
+    /// Reads a mount table, see `proc_pid_mountinfo(5)`. A hierarchy that is mounted twice counts once.
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((place, filesystem)) = line.split_once(" - ") else { continue };
+            let Some(mount) = place.split(' ').nth(4).map(unescape) else { continue };
+            let mut fields = filesystem.split(' ');
+            match (fields.next(), fields.nth(1)) {
+                (Some("cgroup2"), _) if found.v2.is_none() => {
+                    found.v2 = Some(V2 { mount, controllers: Vec::new() });
+                }
+                (Some("cgroup"), Some(options)) => {
+                    let ignored = ["rw", "ro", "xattr", "clone_children", "noprefix"];
+                    let controllers: Vec<String> = options
+                        .split(',')
+                        .filter(|word| !ignored.contains(word) && !word.starts_with("release_agent="))
+                        .map(str::to_owned)
+                        .collect();
+                    if !found.v1.iter().any(|v1| v1.controllers == controllers) {
+                        found.v1.push(V1 { mount, controllers });
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// v1 first: a controller that is bound to v1 cannot be used by v2 at the same time.
+    pub(super) fn home(&self, controller: &str) -> Home {
+        if self.v1.iter().any(|v1| v1.controllers.iter().any(|name| name == controller)) {
+            return Home::V1;
+        }
+        // On v2 the device filter and the freezer are no controllers, they are always there.
+        let built_in = matches!(controller, "devices" | "freezer");
+        match &self.v2 {
+            Some(v2) if built_in || v2.controllers.iter().any(|name| name == controller) => Home::V2,
+            _ => Home::Absent,
+        }
+    }
+
+    /// Where to look for a controller, for an error's text.
+    pub(super) fn place(&self) -> String {
+        match &self.v2 {
+            Some(v2) if self.v1.is_empty() => v2.mount.join("cgroup.controllers").display().to_string(),
+            _ => format!("{MOUNT_POINT} (v1 and v2)"),
+        }
+    }
+}
+
+/// Spaces and the like are octal escapes in mountinfo.
+fn unescape(path: &str) -> PathBuf {
+    PathBuf::from(
+        path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"),
+    )
+}
+
+#[cfg(test)]
+impl Hierarchies {
+    /// A pure v2 host with these controllers.
+    pub(super) fn unified(controllers: &[&str]) -> Self {
+        let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
+        Self { v1: Vec::new(), v2: Some(V2 { mount: MOUNT_POINT.into(), controllers }) }
+    }
+
+    /// A host with these controllers on v1, one hierarchy each.
+    pub(super) fn legacy(controllers: &[&str]) -> Self {
+        let hierarchy = |name: &&str| V1 {
+            mount: Path::new(MOUNT_POINT).join(name),
+            controllers: vec![(*name).to_owned()],
+        };
+        Self { v1: controllers.iter().map(hierarchy).collect(), v2: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 24 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate
+32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+34 30 0:29 / /mnt/again rw - cgroup cgroup rw,cpu,cpuacct
+";
+
+    #[test]
+    fn a_hybrid_mount_table_gives_each_hierarchy_once() {
+        let found = Hierarchies::parse(HYBRID);
+        assert_eq!(found.v2.as_ref().unwrap().mount, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(found.v1.len(), 2);
+        assert_eq!(found.v1[1].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(found.home("cpuacct"), Home::V1);
+        assert_eq!(found.home("memory"), Home::Absent);
+        assert_eq!(found.home("devices"), Home::V2);
+    }
+
+    #[test]
+    fn this_host_has_some_hierarchy() {
+        let found = Hierarchies::detect().unwrap();
+        assert!(found.v2.is_some() || !found.v1.is_empty());
+    }
+}

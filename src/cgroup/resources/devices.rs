@@ -1,0 +1,269 @@
+//! The device filter: `linux.resources.devices` as lines for v1's devices controller, and as a BPF
+//! program for v2. A device is allowed by the last rule that matches it; without a match it is denied.
+use crate::cgroup::Error;
+use crate::sys::bpf::Instruction;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+/// `BPF_DEVCG_ACC_*`, linux/bpf.h.
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// Which kind of node a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Block,
+    Character,
+}
+
+/// One rule; `None` is every major or minor number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: Kind,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
+/// The rules in the order of the config, then those that every container needs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(in crate::cgroup) struct Rules(Vec<Rule>);
+
+const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
+    Rule { allow: true, kind, major, minor, access }
+}
+
+/// Making any node is harmless while using it is denied; the rest are config-linux.md#default-devices,
+/// terminals and their multiplexer.
+const ALWAYS: &[Rule] = &[
+    allow(Kind::Character, None, None, MKNOD),
+    allow(Kind::Block, None, None, MKNOD),
+    allow(Kind::Character, Some(1), Some(3), ALL),
+    allow(Kind::Character, Some(1), Some(5), ALL),
+    allow(Kind::Character, Some(1), Some(7), ALL),
+    allow(Kind::Character, Some(1), Some(8), ALL),
+    allow(Kind::Character, Some(1), Some(9), ALL),
+    allow(Kind::Character, Some(5), Some(0), ALL),
+    allow(Kind::Character, Some(5), Some(1), ALL),
+    allow(Kind::Character, Some(5), Some(2), ALL),
+    allow(Kind::Character, Some(136), None, ALL),
+];
+
+impl Rules {
+    pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Self, Error> {
+        let mut compiled = Vec::with_capacity(rules.len() + ALWAYS.len());
+        for (index, rule) in rules.iter().enumerate() {
+            compiled.push(Rule::compile(rule, &format!("linux.resources.devices[{index}]"))?);
+        }
+        compiled.extend_from_slice(ALWAYS);
+        Ok(Self(compiled))
+    }
+
+    /// Whether a filter is needed at all.
+    pub(in crate::cgroup) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// (file, line) pairs for v1, after everything has been denied.
+    pub(in crate::cgroup) fn v1_lines(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0.iter().map(|rule| (if rule.allow { "devices.allow" } else { "devices.deny" }, rule.line()))
+    }
+
+    /// The v2 program: rules from the last to the first, the first that matches decides.
+    pub(in crate::cgroup) fn program(&self) -> Vec<Instruction> {
+        let mut program = vec![
+            Instruction::load_word(Self::SCRATCH, Self::CONTEXT, 0),
+            Instruction::move_register(Self::KIND, Self::SCRATCH),
+            Instruction::and(Self::KIND, 0xffff),
+            Instruction::move_register(Self::ACCESS, Self::SCRATCH),
+            Instruction::shift_right(Self::ACCESS, 16),
+            Instruction::load_word(Self::MAJOR, Self::CONTEXT, 4),
+            Instruction::load_word(Self::MINOR, Self::CONTEXT, 8),
+        ];
+        for rule in self.0.iter().rev() {
+            rule.append(&mut program);
+            if rule.matches_everything() {
+                return program;
+            }
+        }
+        program.extend([Instruction::set(Self::RESULT, 0), Instruction::exit()]);
+        program
+    }
+
+    const RESULT: u8 = 0;
+    const CONTEXT: u8 = 1;
+    const KIND: u8 = 2;
+    const ACCESS: u8 = 3;
+    const MAJOR: u8 = 4;
+    const MINOR: u8 = 5;
+    const SCRATCH: u8 = 6;
+}
+
+impl Rule {
+    fn compile(rule: &LinuxDeviceCgroup, at: &str) -> Result<Self, Error> {
+        let kind = match rule.typ().unwrap_or(LinuxDeviceType::A) {
+            LinuxDeviceType::A => Kind::Any,
+            LinuxDeviceType::B => Kind::Block,
+            LinuxDeviceType::C | LinuxDeviceType::U => Kind::Character,
+            LinuxDeviceType::P => return Err(Error::config(&format!("{at}.type"), "\"p\" is no device")),
+        };
+        let number = |value: Option<i64>, field: &str| match value {
+            None | Some(-1) => Ok(None),
+            Some(value) => u32::try_from(value).map(Some).map_err(|_| {
+                Error::config(
+                    &format!("{at}.{field}"),
+                    format!("{value} is no device number; -1 is every one"),
+                )
+            }),
+        };
+        let mut access = 0;
+        for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+            access |= match letter {
+                'r' => READ,
+                'w' => WRITE,
+                'm' => MKNOD,
+                _ => {
+                    let reason = format!("{letter:?} is none of r, w and m");
+                    return Err(Error::config(&format!("{at}.access"), reason));
+                }
+            };
+        }
+        let (major, minor) = (number(rule.major(), "major")?, number(rule.minor(), "minor")?);
+        // v1 reads "a" as everything and ignores the rest of the line; both versions do the same here.
+        let whole = kind == Kind::Any && major.is_none() && minor.is_none();
+        let access = if access == 0 || whole && access == ALL { ALL } else { access };
+        Ok(Self { allow: rule.allow(), kind, major, minor, access })
+    }
+
+    fn matches_everything(&self) -> bool {
+        self.kind == Kind::Any && self.major.is_none() && self.minor.is_none() && self.access == ALL
+    }
+
+    fn line(&self) -> String {
+        let kind = match self.kind {
+            Kind::Any => "a",
+            Kind::Block => "b",
+            Kind::Character => "c",
+        };
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
+        let access: String =
+            letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, c)| c).collect();
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+
+    /// A test for each condition that jumps over the rule when it fails, then the verdict.
+    fn append(&self, program: &mut Vec<Instruction>) {
+        let mut tests = Vec::with_capacity(5);
+        match self.kind {
+            Kind::Any => {}
+            Kind::Block => tests.push(Instruction::jump_unless_equal(Rules::KIND, 1)),
+            Kind::Character => tests.push(Instruction::jump_unless_equal(Rules::KIND, 2)),
+        }
+        if self.access != ALL {
+            // Every access asked for must be in the rule's.
+            program.push(Instruction::move_register(Rules::SCRATCH, Rules::ACCESS));
+            program.push(Instruction::and(Rules::SCRATCH, u32::from(ALL & !self.access)));
+            tests.push(Instruction::jump_unless_equal(Rules::SCRATCH, 0));
+        }
+        if let Some(major) = self.major {
+            tests.push(Instruction::jump_unless_equal(Rules::MAJOR, major));
+        }
+        if let Some(minor) = self.minor {
+            tests.push(Instruction::jump_unless_equal(Rules::MINOR, minor));
+        }
+        let count = tests.len();
+        for (index, test) in tests.into_iter().enumerate() {
+            program.push(test.jumping(count - index - 1 + 2));
+        }
+        program.extend([Instruction::set(Rules::RESULT, u32::from(self.allow)), Instruction::exit()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::bpf::Operation;
+
+    fn rules(json: &str) -> Rules {
+        Rules::compile(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap()).unwrap()
+    }
+
+    /// Runs the program as the kernel's verifier and interpreter would.
+    fn verdict(program: &[Instruction], kind: u32, access: u8, major: u32, minor: u32) -> bool {
+        let context = [u32::from(access) << 16 | kind, major, minor];
+        let mut registers = [0u64; 11];
+        let mut at = 0;
+        loop {
+            let instruction = &program[at];
+            let (to, from) = (usize::from(instruction.to()), usize::from(instruction.from()));
+            let value = instruction.value();
+            at += 1;
+            match instruction.operation() {
+                Operation::LoadWord(offset) => registers[to] = context[usize::from(offset) / 4].into(),
+                Operation::MoveRegister => registers[to] = registers[from] & 0xffff_ffff,
+                Operation::And => registers[to] &= u64::from(value),
+                Operation::ShiftRight => registers[to] >>= value,
+                Operation::Set => registers[to] = value.into(),
+                Operation::JumpUnlessEqual(offset) if registers[to] != u64::from(value) => {
+                    at += usize::from(offset);
+                }
+                Operation::JumpUnlessEqual(_) => {}
+                Operation::Exit => return registers[0] == 1,
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_matching_rule_decides_and_default_devices_stay_allowed() {
+        let rules = rules(
+            r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"minor":1,"access":"r"},
+                {"allow":true,"type":"c","major":10,"access":"rw"},{"allow":false,"type":"c","major":10,"minor":229}]"#,
+        );
+        let program = rules.program();
+        for (kind, access, major, minor, allowed) in [
+            (2, ALL, 1, 3, true),
+            (1, READ, 8, 1, true),
+            (1, READ | WRITE, 8, 1, false),
+            (2, READ, 10, 200, true),
+            (2, READ, 10, 229, false),
+            (1, MKNOD, 99, 99, true),
+            (1, READ, 99, 99, false),
+            (2, ALL, 136, 42, true),
+        ] {
+            assert_eq!(
+                verdict(&program, kind, access, major, minor),
+                allowed,
+                "{kind} {access} {major}:{minor}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_config_that_allows_all_ends_in_one_rule() {
+        let program = rules(r#"[{"allow":true,"type":"a","access":"rwm"}]"#).program();
+        assert!(verdict(&program, 1, ALL, 8, 0));
+    }
+
+    #[test]
+    fn v1_lines_keep_the_order() {
+        let rules = rules(r#"[{"allow":false},{"allow":true,"type":"b","major":8,"access":"rw"}]"#);
+        let lines: Vec<_> = rules.v1_lines().take(2).collect();
+        assert_eq!(lines[0], ("devices.deny", "a *:* rwm".to_owned()));
+        assert_eq!(lines[1], ("devices.allow", "b 8:* rw".to_owned()));
+    }
+
+    #[test]
+    fn the_kernel_accepts_the_program() {
+        let program =
+            rules(r#"[{"allow":false},{"allow":true,"type":"c","major":10,"access":"rw"}]"#).program();
+        match crate::sys::bpf::load_device_program(&program) {
+            Ok(_) => {}
+            Err(errno) if !rustix::process::geteuid().is_root() => eprintln!("SKIPPED: needs root ({errno})"),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+}
