@@ -66,7 +66,12 @@ impl Links {
     }
 
     pub(super) fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        Ok(self.all()?.into_iter().find(|link| link.name == name))
+        let mut request = LinkMessage::default();
+        request.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        match self.0.get(RouteNetlinkMessage::GetLink(request)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            found => Ok(found.map_err(step(format!("look for the link {name}")))?.and_then(read_link)),
+        }
     }
 
     /// IPv4 routes of all tables, default routes left out.

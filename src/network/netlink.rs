@@ -46,6 +46,12 @@ where
         self.receive().map(drop)
     }
 
+    /// Asks about one object.
+    pub(super) fn get(&mut self, request: M) -> io::Result<Option<M>> {
+        self.send(request, NLM_F_REQUEST | NLM_F_ACK)?;
+        Ok(self.receive()?.messages.pop())
+    }
+
     /// Reads a whole table.
     pub(super) fn dump(&mut self, request: &M) -> io::Result<Vec<M>> {
         for _ in 0..DUMP_ATTEMPTS {
