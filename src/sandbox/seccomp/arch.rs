@@ -106,12 +106,10 @@ impl Architecture {
                 table(arm::Sysno::last().id(), arm::Sysno::new, arm::Sysno::name, visit);
             }
             Self::X32 => {
-                X32_CALLS.iter().for_each(|(name, number)| visit(name, X32_BIT + number));
-                table(x86_64::Sysno::last().id(), x86_64::Sysno::new, x86_64::Sysno::name, |name, number| {
-                    let replaced = X32_CALLS.iter().any(|(own, _)| *own == name);
-                    if !replaced && !NOT_IN_X32.contains(&name) {
-                        visit(name, X32_BIT + number);
-                    }
+                let shared = |number| x86_64::Sysno::new(number).filter(|call| x32_number(*call).is_some());
+                table(x86_64::Sysno::last().id(), shared, x86_64::Sysno::name, |name, number| {
+                    let number = x86_64::Sysno::new(number as usize).and_then(x32_number);
+                    number.into_iter().for_each(|number| visit(name, X32_BIT | number));
                 });
             }
         }
@@ -132,63 +130,64 @@ fn table<S>(
     }
 }
 
-/// Calls that x32 does not share with x86-64; arch/x86/entry/syscalls/syscall_64.tbl, "x32".
-const X32_CALLS: [(&str, u32); 36] = [
-    ("rt_sigaction", 512),
-    ("rt_sigreturn", 513),
-    ("ioctl", 514),
-    ("readv", 515),
-    ("writev", 516),
-    ("recvfrom", 517),
-    ("sendmsg", 518),
-    ("recvmsg", 519),
-    ("execve", 520),
-    ("ptrace", 521),
-    ("rt_sigpending", 522),
-    ("rt_sigtimedwait", 523),
-    ("rt_sigqueueinfo", 524),
-    ("sigaltstack", 525),
-    ("timer_create", 526),
-    ("mq_notify", 527),
-    ("kexec_load", 528),
-    ("waitid", 529),
-    ("set_robust_list", 530),
-    ("get_robust_list", 531),
-    ("vmsplice", 532),
-    ("move_pages", 533),
-    ("preadv", 534),
-    ("pwritev", 535),
-    ("rt_tgsigqueueinfo", 536),
-    ("recvmmsg", 537),
-    ("sendmmsg", 538),
-    ("process_vm_readv", 539),
-    ("process_vm_writev", 540),
-    ("setsockopt", 541),
-    ("getsockopt", 542),
-    ("io_setup", 543),
-    ("io_submit", 544),
-    ("execveat", 545),
-    ("preadv2", 546),
-    ("pwritev2", 547),
-];
-
-/// Calls of x86-64 alone; the same table, "64".
-const NOT_IN_X32: [&str; 14] = [
-    "uselib",
-    "_sysctl",
-    "create_module",
-    "get_kernel_syms",
-    "query_module",
-    "nfsservctl",
-    "set_thread_area",
-    "get_thread_area",
-    "epoll_ctl_old",
-    "epoll_wait_old",
-    "vserver",
-    "uretprobe",
-    "uprobe",
-    "map_shadow_stack",
-];
+/// The number that a call of x86-64 has in x32, if any; arch/x86/entry/syscalls/syscall_64.tbl, where
+/// calls of x86-64 alone are marked "64", and those that x32 numbers anew "x32".
+fn x32_number(call: x86_64::Sysno) -> Option<u32> {
+    use x86_64::Sysno;
+    match call {
+        Sysno::rt_sigaction => Some(512),
+        Sysno::rt_sigreturn => Some(513),
+        Sysno::ioctl => Some(514),
+        Sysno::readv => Some(515),
+        Sysno::writev => Some(516),
+        Sysno::recvfrom => Some(517),
+        Sysno::sendmsg => Some(518),
+        Sysno::recvmsg => Some(519),
+        Sysno::execve => Some(520),
+        Sysno::ptrace => Some(521),
+        Sysno::rt_sigpending => Some(522),
+        Sysno::rt_sigtimedwait => Some(523),
+        Sysno::rt_sigqueueinfo => Some(524),
+        Sysno::sigaltstack => Some(525),
+        Sysno::timer_create => Some(526),
+        Sysno::mq_notify => Some(527),
+        Sysno::kexec_load => Some(528),
+        Sysno::waitid => Some(529),
+        Sysno::set_robust_list => Some(530),
+        Sysno::get_robust_list => Some(531),
+        Sysno::vmsplice => Some(532),
+        Sysno::move_pages => Some(533),
+        Sysno::preadv => Some(534),
+        Sysno::pwritev => Some(535),
+        Sysno::rt_tgsigqueueinfo => Some(536),
+        Sysno::recvmmsg => Some(537),
+        Sysno::sendmmsg => Some(538),
+        Sysno::process_vm_readv => Some(539),
+        Sysno::process_vm_writev => Some(540),
+        Sysno::setsockopt => Some(541),
+        Sysno::getsockopt => Some(542),
+        Sysno::io_setup => Some(543),
+        Sysno::io_submit => Some(544),
+        Sysno::execveat => Some(545),
+        Sysno::preadv2 => Some(546),
+        Sysno::pwritev2 => Some(547),
+        Sysno::uselib
+        | Sysno::_sysctl
+        | Sysno::create_module
+        | Sysno::get_kernel_syms
+        | Sysno::query_module
+        | Sysno::nfsservctl
+        | Sysno::set_thread_area
+        | Sysno::get_thread_area
+        | Sysno::epoll_ctl_old
+        | Sysno::epoll_wait_old
+        | Sysno::vserver
+        | Sysno::uretprobe
+        | Sysno::uprobe
+        | Sysno::map_shadow_stack => None,
+        shared => Some(shared.id().unsigned_abs()),
+    }
+}
 
 /// The private calls of arch/arm/include/uapi/asm/unistd.h, and a second name.
 const ARM_CALLS: [(&str, u32); 7] = [
@@ -201,13 +200,14 @@ const ARM_CALLS: [(&str, u32); 7] = [
     ("sync_file_range2", 341),
 ];
 
-/// What a call of the 32-bit x86 multiplexers `socketcall(2)` and `ipc(2)` is called when made directly:
-/// a rule for the one is a rule for the other, or the multiplexer would be a way around it.
-pub(super) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
-    let find = |calls: &[(&str, u64)]| calls.iter().find(|(own, _)| *own == name).map(|(_, number)| *number);
-    find(&SOCKETCALL)
-        .map(|number| ("socketcall", number))
-        .or_else(|| find(&IPC).map(|number| ("ipc", number)))
+/// The calls that a 32-bit x86 multiplexer, `socketcall(2)` or `ipc(2)`, can make: a rule for the direct
+/// call is a rule for the multiplexed one, or the multiplexer would be a way around it.
+pub(super) fn multiplexed(name: &str) -> &'static [(&'static str, u64)] {
+    match name {
+        "socketcall" => &SOCKETCALL,
+        "ipc" => &IPC,
+        _ => &[],
+    }
 }
 
 /// linux/net.h

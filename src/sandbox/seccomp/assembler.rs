@@ -8,7 +8,6 @@ use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W,
 };
 use seccompiler::sock_filter;
-use std::collections::HashMap;
 
 /// Where control goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +33,8 @@ const REACH: usize = u8::MAX as usize - 1;
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     reversed: Vec<sock_filter>,
-    /// The last return of each action, counted from the end.
-    returns: HashMap<Action, usize>,
+    /// The last return of each action, counted from the end; a profile has a handful of actions.
+    returns: Vec<(Action, usize)>,
 }
 
 impl Assembler {
@@ -93,8 +92,8 @@ impl Assembler {
         match label {
             Label::At(index) if near(self, index) => index,
             Label::At(index) => self.far(index),
-            Label::Return(action) => match self.returns.get(&action) {
-                Some(&index) if near(self, index) => index,
+            Label::Return(action) => match self.returns.iter().find(|(own, _)| *own == action) {
+                Some(&(_, index)) if near(self, index) => index,
                 _ => self.ret(action),
             },
         }
@@ -109,7 +108,8 @@ impl Assembler {
     fn ret(&mut self, action: Action) -> usize {
         self.push(BPF_RET | BPF_K, 0, 0, action.0);
         let index = self.reversed.len() - 1;
-        self.returns.insert(action, index);
+        self.returns.retain(|(own, _)| *own != action);
+        self.returns.push((action, index));
         index
     }
 

@@ -8,7 +8,7 @@ use libc::{
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// What the kernel does with a call: a `SECCOMP_RET_*` value with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +74,8 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) architecture: Architecture,
-    pub(super) verdicts: BTreeMap<u32, Verdict>,
+    /// In the order of their numbers; no number twice.
+    pub(super) verdicts: Vec<(u32, Verdict)>,
     /// The highest number the profile names, unless private.
     pub(super) newest: Option<u32>,
 }
@@ -96,10 +97,11 @@ pub(super) fn resolve(profile: &LinuxSeccomp, family: Family) -> Result<Filter, 
     let entries = entries(profile.syscalls().as_deref().unwrap_or_default())?;
     let listed = profile.architectures().as_deref().unwrap_or_default();
     let (native, others) = (family.members()[0], &family.members()[1..]);
-    let mut tables = vec![table(native, &entries, default)];
+    let index = Index::new(&entries);
+    let mut tables = vec![index.table(native, default)];
     for architecture in others {
         if listed.iter().any(|arch| architecture.is(*arch)) {
-            tables.push(table(*architecture, &entries, default));
+            tables.push(index.table(*architecture, default));
         }
     }
     Ok(Filter { default, unknown: if default.permits() { default } else { Action::UNKNOWN }, tables })
@@ -198,46 +200,83 @@ fn condition(argument: u32, arg: &LinuxSeccompArg) -> Condition {
     Condition { argument, mask: u64::MAX, test, value: arg.value(), holds }
 }
 
-/// Looks the entries' names up in one walk over the architecture's table: a profile names hundreds, and
-/// this is on the way of every start.
-fn table(architecture: Architecture, entries: &[Entry<'_>], default: Action) -> Table {
-    let mut by_name: HashMap<&str, Vec<(&Entry<'_>, Option<u64>)>> = HashMap::new();
-    for entry in entries {
-        for name in entry.names {
-            by_name.entry(name).or_default().push((entry, None));
-            let multiplexed = if architecture == Architecture::X86 { multiplexed(name) } else { None };
-            // The multiplexer's arguments lie behind a pointer, where no filter can look.
-            if let Some((multiplexer, call)) = multiplexed.filter(|_| entry.alternatives.is_empty()) {
-                by_name.entry(multiplexer).or_default().push((entry, Some(call)));
-            }
-        }
-    }
-    let private = architecture.private_numbers();
-    let mut table = Table { architecture, verdicts: BTreeMap::new(), newest: None };
-    architecture.for_each_call(|name, number| {
-        let Some(entries) = by_name.get(name) else { return };
-        if entries.iter().any(|(_, call)| call.is_none())
-            && !private.as_ref().is_some_and(|range| range.contains(&number))
-        {
-            table.newest = table.newest.max(Some(number));
-        }
-        if let Some(verdict) = verdict(architecture, entries, default) {
-            table.verdicts.insert(number, verdict);
-        }
-    });
-    table
+/// Which entries name a call: a profile names hundreds, and looking them up is on the way of every start.
+struct Index<'a> {
+    entries: &'a [Entry<'a>],
+    /// By name, the first of its mentions.
+    first: HashMap<&'a str, usize>,
+    /// The entry, and the next mention of the same name.
+    mentions: Vec<(usize, Option<usize>)>,
 }
 
-fn verdict(
+impl<'a> Index<'a> {
+    fn new(entries: &'a [Entry<'a>]) -> Self {
+        let count = entries.iter().map(|entry| entry.names.len()).sum();
+        let mut index =
+            Self { entries, first: HashMap::with_capacity(count), mentions: Vec::with_capacity(count) };
+        // Backwards, so that each mention comes before those found earlier.
+        for (number, entry) in entries.iter().enumerate().rev() {
+            for name in entry.names {
+                let next = index.first.insert(name, index.mentions.len());
+                index.mentions.push((number, next));
+            }
+        }
+        index
+    }
+
+    /// The entries that name a call, by number, in order.
+    fn mentions(&self, name: &str) -> impl Iterator<Item = usize> {
+        self.chain(self.first.get(name).copied())
+    }
+
+    fn chain(&self, first: Option<usize>) -> impl Iterator<Item = usize> {
+        std::iter::successors(first, |at| self.mentions[*at].1).map(|at| self.mentions[at].0)
+    }
+
+    fn table(&self, architecture: Architecture, default: Action) -> Table {
+        let private = architecture.private_numbers();
+        let mut table =
+            Table { architecture, verdicts: Vec::with_capacity(self.mentions.len()), newest: None };
+        architecture.for_each_call(|name, number| {
+            let first = self.first.get(name).copied();
+            if first.is_some() && !private.as_ref().is_some_and(|range| range.contains(&number)) {
+                table.newest = table.newest.max(Some(number));
+            }
+            let multiplexed = if architecture == Architecture::X86 { multiplexed(name) } else { &[] };
+            let verdict = if multiplexed.is_empty() {
+                verdict(architecture, self.chain(first).map(|entry| (&self.entries[entry], None)), default)
+            } else {
+                verdict(architecture, self.through(name, multiplexed).into_iter(), default)
+            };
+            table.verdicts.extend(verdict.map(|verdict| (number, verdict)));
+        });
+        table.verdicts.sort_by_key(|(number, _)| *number);
+        table
+    }
+
+    /// The entries about a multiplexer and about the calls it makes, with the number of the latter.
+    /// Those with arguments say nothing about it: its arguments lie behind a pointer, where no filter can
+    /// look.
+    fn through(&self, name: &str, calls: &[(&str, u64)]) -> Vec<(&Entry<'a>, Option<u64>)> {
+        let mut mentions: Vec<_> = self.mentions(name).map(|entry| (entry, None)).collect();
+        for (direct, call) in calls {
+            let unconditional = |entry: &usize| self.entries[*entry].alternatives.is_empty();
+            mentions.extend(self.mentions(direct).filter(unconditional).map(|entry| (entry, Some(*call))));
+        }
+        mentions.sort_unstable();
+        mentions.into_iter().map(|(entry, call)| (&self.entries[entry], call)).collect()
+    }
+}
+
+fn verdict<'a>(
     architecture: Architecture,
-    entries: &[(&Entry<'_>, Option<u64>)],
+    entries: impl Iterator<Item = (&'a Entry<'a>, Option<u64>)>,
     default: Action,
 ) -> Option<Verdict> {
     let mut rules = Vec::new();
-    for (entry, call) in entries.iter().filter(|(entry, _)| entry.action != default) {
-        if let Some(call) = call {
-            let call =
-                Condition { argument: 0, mask: u64::MAX, test: Test::Equal, value: *call, holds: true };
+    for (entry, call) in entries.filter(|(entry, _)| entry.action != default) {
+        if let Some(value) = call {
+            let call = Condition { argument: 0, mask: u64::MAX, test: Test::Equal, value, holds: true };
             rules.push(Rule { conditions: vec![call.narrowed(architecture)], action: entry.action });
         } else if entry.alternatives.is_empty() {
             return Some(Verdict::Always(entry.action));

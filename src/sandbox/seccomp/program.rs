@@ -20,36 +20,36 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// Calls that services live on, and how much nearer to the root of the tree they belong.
+/// Calls that services live on, sorted, and how much nearer to the root of the tree they belong.
 const HOT_CALLS: [&str; 28] = [
-    "read",
-    "write",
-    "readv",
-    "writev",
-    "pread64",
-    "pwrite64",
-    "recvfrom",
-    "sendto",
-    "recvmsg",
-    "sendmsg",
-    "futex",
-    "epoll_wait",
-    "epoll_pwait",
+    "clock_gettime",
+    "close",
     "epoll_ctl",
+    "epoll_pwait",
+    "epoll_wait",
+    "fstat",
+    "futex",
+    "lseek",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "newfstatat",
+    "openat",
     "poll",
     "ppoll",
-    "openat",
-    "close",
-    "fstat",
-    "newfstatat",
-    "statx",
-    "lseek",
-    "mmap",
-    "munmap",
-    "mprotect",
-    "madvise",
+    "pread64",
+    "pwrite64",
+    "read",
+    "readv",
+    "recvfrom",
+    "recvmsg",
     "rt_sigprocmask",
-    "clock_gettime",
+    "sendmsg",
+    "sendto",
+    "statx",
+    "write",
+    "writev",
 ];
 const HOT_WEIGHT: u32 = 64;
 
@@ -99,7 +99,7 @@ fn ranges<'a>(filter: &Filter, tables: &'a [Table]) -> Vec<Range<'a>> {
         let hot = hot_numbers(table);
         for (first, last, action) in unlisted(filter, table) {
             let mut from = first;
-            for (number, verdict) in table.verdicts.range(first..=last) {
+            for (number, verdict) in table.between(first, last) {
                 if *number > from {
                     ranges.push(from, Target::Return(action), 1);
                 }
@@ -151,7 +151,7 @@ fn hot_numbers(table: &Table) -> Vec<u32> {
     }
     let mut numbers = Vec::with_capacity(HOT_CALLS.len());
     table.architecture.for_each_call(|name, number| {
-        if HOT_CALLS.contains(&name) {
+        if HOT_CALLS.binary_search(&name).is_ok() {
             numbers.push(number);
         }
     });
@@ -166,6 +166,14 @@ impl<'a> Ranges<'a> {
             Some(last) if last.target == target => last.weight += weight,
             _ => self.0.push(Range { first, target, weight }),
         }
+    }
+}
+
+impl Table {
+    fn between(&self, first: u32, last: u32) -> &[(u32, Verdict)] {
+        let from = self.verdicts.partition_point(|(number, _)| *number < first);
+        let to = self.verdicts.partition_point(|(number, _)| *number <= last);
+        &self.verdicts[from..to]
     }
 }
 
@@ -287,4 +295,12 @@ fn middle(ranges: &[Range<'_>]) -> usize {
         best = best.min((below.abs_diff(total - below), index + 1));
     }
     best.1
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hot_calls_are_sorted() {
+        assert!(super::HOT_CALLS.is_sorted());
+    }
 }
