@@ -18,6 +18,7 @@
 
 mod bridge;
 mod conntrack;
+mod extra_host;
 mod firewall;
 mod held_ports;
 mod lease;
@@ -31,6 +32,7 @@ mod record;
 mod subnet;
 
 pub use bridge::{attach, detach};
+pub use extra_host::{ExtraHost, InvalidExtraHost};
 pub use held_ports::{HeldPorts, hold_ports};
 pub use lease::{Lease, lease, release};
 pub use names::{hosts_file, resolv_conf};

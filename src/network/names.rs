@@ -14,7 +14,7 @@ const RESOLVED_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 /// is a name of the loopback.
 ///
 /// Names that no hosts file can carry (empty, with white space or `#`) are left out, so that no name
-/// adds a line of its own.
+/// adds a line of its own; [`super::ExtraHost`] refuses them where they are typed.
 pub fn hosts_file(hostname: &str, address: Option<Ipv4Addr>, extra: &[(String, IpAddr)]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\

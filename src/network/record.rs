@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const RECORD: &str = "state.json";
@@ -55,7 +55,7 @@ pub(super) struct Store {
 impl Store {
     /// Makes the directory when it is missing, waits for the lock and reads the record.
     pub(super) fn open(state: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(state).map_err(write_failed(state))?;
+        make_private(state)?;
         // Names are derived from the path; two spellings of one directory must not give two bridges.
         let directory = fs::canonicalize(state).map_err(read_failed(state))?;
         let lock = lock(&directory.join(LOCK))?;
@@ -92,9 +92,15 @@ impl Store {
 pub(super) fn lock_host() -> Result<Lock, Error> {
     let path = Path::new(HOST_LOCK);
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(write_failed(directory))?;
+        make_private(directory)?;
     }
     lock(path)
+}
+
+/// Makes a directory, and those above it, that only its owner may enter.
+fn make_private(directory: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(write_failed(directory))
 }
 
 fn lock(path: &Path) -> Result<Lock, Error> {
