@@ -19,6 +19,7 @@
 
 mod arch;
 mod assembler;
+mod default_calls;
 mod default_profile;
 mod filter;
 #[cfg(test)]
