@@ -36,5 +36,5 @@ pub(crate) use fixtures::{busybox_rootfs, image_archive};
 pub(crate) use requirements::{
     CgroupHost, is_root, kernel_at_least, program_exists, require, require_root, skip,
 };
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{Scratch, wharf_oci};
 pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within};

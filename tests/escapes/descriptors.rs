@@ -1,0 +1,71 @@
+//! Descriptors of the host that a process inside could come by.
+
+use crate::common::{self, Call, Scratch, eventually};
+
+#[test]
+fn cve_2016_9962_process_1_finds_no_descriptor_of_the_host_in_an_entering_process() {
+    common::require_root!();
+    let scratch = Scratch::new("fds");
+    let bundle = scratch.bundle(&["/bin/sh", "/scan"]);
+    // 0, 1 and 2 are what the caller of exec gave; all else would be the runtime's.
+    let scan = r#"
+echo $$ > /ready
+while [ ! -e /stop ]; do
+  for process in /proc/[0-9]*; do
+    [ "$process" != /proc/$$ ] || continue
+    echo seen >> /seen
+    for number in "$process"/fd/[0-9]*; do
+      case ${number##*/} in [012] | '[0-9]*') continue ;; esac
+      target=$(readlink "$number") && echo "$number -> $target" >> /found
+    done
+  done
+done 2>/dev/null"#;
+    bundle.write("scan", scan);
+    let id = scratch.name("scan");
+    scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
+    scratch.oci(["start", &id]).ok();
+    eventually("the attack runs", || bundle.rootfs().join("ready").exists());
+    for _ in 0..30 {
+        scratch.oci(["exec", &id, "/bin/sleep", "0.02"]).ok();
+    }
+    std::fs::write(bundle.rootfs().join("stop"), "").unwrap();
+    assert!(bundle.rootfs().join("seen").exists(), "the scan met no process; it proves nothing");
+    let found = std::fs::read_to_string(bundle.rootfs().join("found")).unwrap_or_default();
+    assert_eq!(found, "", "process 1 saw descriptors of the entering process");
+}
+
+/// Runs a call with descriptors 7 and 41 open on host files and inheritable, as a careless caller would.
+fn with_open_descriptors(program: &std::path::Path, args: &[&str]) -> common::Outcome {
+    let script = r#"exec 7</etc/hostname 41</ "$@""#;
+    Call::new("bash").args(["-c", script, "bash", program.to_str().unwrap()]).args(args).ok()
+}
+
+#[test]
+fn descriptors_of_the_caller_reach_neither_run_nor_exec() {
+    common::require_root!();
+    let scratch = Scratch::new("inherit");
+    let list = "for number in /proc/self/fd/*; do readlink $number; done | grep -v -e pipe: -e ^/proc/ -e deleted -e /dev/null";
+    let bundle = scratch.bundle(&["/bin/sh", "-c", &format!("{list}; sleep 100")]);
+    let root = scratch.oci_root();
+    let (runtime, root) = (common::wharf_oci(), root.to_str().unwrap());
+    let id = scratch.name("held");
+    with_open_descriptors(&runtime, &["--root", root, "create", "--bundle", bundle.arg(), &id]);
+    scratch.oci(["start", &id]).ok();
+    let inside = with_open_descriptors(
+        &runtime,
+        &["--root", root, "exec", &id, "/bin/sh", "-c", &format!("{list}; true")],
+    );
+    assert_eq!(inside.text(), "", "exec inherited a descriptor\n{inside}");
+    let state = scratch.oci(["state", &id]).ok().json();
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap() {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        // The shell keeps its own script descriptor (10 upward) only for scripts in files.
+        if number > 2 {
+            held.push(target);
+        }
+    }
+    assert!(held.is_empty(), "run inherited {held:?}");
+}

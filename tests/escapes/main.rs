@@ -1,0 +1,22 @@
+//! Published escapes from container runtimes, tried: each test makes the attack happen, shows that it
+//! did, and that the host is as it was. One file for each surface; test names carry the CVE.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod capabilities;
+mod cgroup;
+mod cwd;
+mod descriptors;
+mod dev;
+mod exe;
+mod hooks;
+mod mounts;
+mod network;
+mod proc;
+mod seccomp;
+mod sentinel;
+mod state;
+mod user;
