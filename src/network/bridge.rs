@@ -88,9 +88,10 @@ fn join(links: &mut Links, record: &Record, lease: &Lease, namespace: BorrowedFd
     Setting::of_interface("ipv6", &lease.veth, "disable_ipv6").write_if_present("1")?;
     links.join_bridge(&port, &bridge)?;
     links.set_hairpin(&port)?;
+    // The rules before the link: no frame of the instance's passes without them.
+    settle(links, &lease.state, record)?;
     links.set_up(&port)?;
     inside(namespace, || configure_instance(lease))?;
-    settle(links, &lease.state, record)?;
     let ports = record.leases.get(&lease.instance).into_iter().flat_map(|leased| &leased.ports);
     let udp: Vec<_> =
         ports.filter(|port| port.protocol == Protocol::Udp).map(|port| port.host_port).collect();
