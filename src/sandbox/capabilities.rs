@@ -21,6 +21,14 @@ pub enum Error {
         /// The capability.
         name: String,
     },
+    /// The effective set must lie within the permitted one; see `capset(2)`.
+    #[error(
+        "process.capabilities.effective: {name} is not in process.capabilities.permitted; add it there too"
+    )]
+    NotPermitted {
+        /// The capability.
+        name: String,
+    },
     /// The caller's own capabilities cannot be read.
     #[error("read the capabilities of wharf itself: {0}")]
     Own(#[source] Errno),
@@ -42,6 +50,14 @@ impl CapabilityMasks {
     /// Compiles the sets; also returns a warning for each name that this kernel does not know.
     pub(super) fn compile(sets: Option<&LinuxCapabilities>) -> Result<(Self, Vec<String>), Error> {
         let (known, held) = own_bounding_set()?;
+        Self::compile_for(sets, known, held)
+    }
+
+    fn compile_for(
+        sets: Option<&LinuxCapabilities>,
+        known: u64,
+        held: u64,
+    ) -> Result<(Self, Vec<String>), Error> {
         let mut masks = Self { known, ..Self::default() };
         let mut unknown = Vec::new();
         let Some(sets) = sets else { return Ok((masks, unknown)) };
@@ -54,8 +70,11 @@ impl CapabilityMasks {
         ] {
             *mask = mask_of(field, names.as_ref(), known, held, &mut unknown)?;
         }
-        // capabilities(7): permitted bounds effective, and ambient needs permitted and inheritable.
-        masks.effective &= masks.permitted;
+        if let Some(capability) = first_of(masks.effective & !masks.permitted) {
+            return Err(Error::NotPermitted { name: capability.to_string() });
+        }
+        // Ambient needs permitted and inheritable, capabilities(7). Not an error: `runc spec` of runc 1.1
+        // writes ambient capabilities that are not inheritable, and no runtime raises them.
         masks.ambient &= masks.permitted & masks.inheritable;
         Ok((masks, unknown))
     }
@@ -91,6 +110,12 @@ impl CapabilityMasks {
         }
         Ok(())
     }
+}
+
+fn first_of(mask: u64) -> Option<Capability> {
+    let mut all: Vec<Capability> = caps::all().into_iter().filter(|c| mask & c.bitmask() != 0).collect();
+    all.sort_unstable_by_key(Capability::index);
+    all.first().copied()
 }
 
 fn bits(mask: u64) -> impl Iterator<Item = CapabilitySet> {
@@ -138,4 +163,77 @@ fn own_bounding_set() -> Result<(u64, u64), Error> {
         known = known << 1 | 1;
     }
     Ok((known, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const CHOWN: u64 = 1;
+    const KILL: u64 = 1 << 5;
+    const SYS_RESOURCE: u64 = 1 << 24;
+    const KNOWN: u64 = (1 << 41) - 1;
+
+    fn compile(sets: Value) -> Result<(CapabilityMasks, Vec<String>), Error> {
+        let sets: LinuxCapabilities = serde_json::from_value(sets).unwrap();
+        CapabilityMasks::compile_for(Some(&sets), KNOWN, KNOWN & !SYS_RESOURCE)
+    }
+
+    #[test]
+    fn each_set_has_its_own_bits() {
+        let (masks, warnings) = compile(json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "effective": ["CAP_CHOWN"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]
+        }))
+        .unwrap();
+        let expected = CapabilityMasks {
+            bounding: CHOWN | KILL,
+            permitted: CHOWN | KILL,
+            effective: CHOWN,
+            inheritable: KILL,
+            ambient: KILL,
+            known: KNOWN,
+        };
+        assert_eq!((masks, warnings), (expected, Vec::new()));
+    }
+
+    #[test]
+    fn a_config_without_capabilities_gives_none() {
+        let (masks, _) = CapabilityMasks::compile_for(None, KNOWN, KNOWN).unwrap();
+        assert_eq!(masks, CapabilityMasks { known: KNOWN, ..CapabilityMasks::default() });
+    }
+
+    #[test]
+    fn ambient_capabilities_that_are_not_inheritable_are_not_raised() {
+        let (masks, _) = compile(json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]})).unwrap();
+        assert_eq!(masks.ambient, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told_with_its_json_path() {
+        let cases = [
+            (
+                json!({"bounding": ["CAP_SYS_RESOURCE"]}),
+                "process.capabilities.bounding: CAP_SYS_RESOURCE is not in",
+            ),
+            (
+                json!({"permitted": ["CAP_KILL"], "effective": ["CAP_KILL", "CAP_CHOWN"]}),
+                "process.capabilities.effective: CAP_CHOWN is not in process.capabilities.permitted",
+            ),
+        ];
+        for (sets, expected) in cases {
+            let error = compile(sets).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn capabilities_newer_than_the_kernel_are_warned_about_and_left_out() {
+        let sets: LinuxCapabilities =
+            serde_json::from_value(json!({"bounding": ["CAP_BPF", "CAP_KILL"]})).unwrap();
+        let (masks, warnings) = CapabilityMasks::compile_for(Some(&sets), (1 << 38) - 1, KNOWN).unwrap();
+        assert_eq!(masks.bounding, KILL);
+        assert_eq!(warnings, ["process.capabilities.bounding: this kernel has no CAP_BPF; ignored"]);
+    }
 }
