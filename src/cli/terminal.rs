@@ -20,7 +20,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks every signal that can be, and that is not the answer to a fault of our own.
+    /// Blocks every signal that can be, and that is not the answer to a fault of our own. SIGCHLD, which
+    /// nobody catches, is left as it is: pidfds tell of a child's end.
     ///
     /// # Errors
     /// The kernel's, see `signalfd(2)`.
@@ -29,6 +30,7 @@ impl Signals {
         for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
             taken.remove(fault);
         }
+        taken.remove(Signal::SIGCHLD);
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&taken), Some(&mut before))?;
         let events = SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -119,8 +121,8 @@ pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptors.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Stays with a process until `ended` becomes readable (its pidfd, say): hands every signal but SIGCHLD
-/// to `forward` by number, and with a terminal's `master` copies between that and the caller's standard
+/// Stays with a process until `ended` becomes readable (its pidfd, say): hands every signal to
+/// `forward` by number, and with a terminal's `master` copies between that and the caller's standard
 /// input and output, in raw mode, following changes of the window size.
 ///
 /// # Errors
@@ -151,7 +153,9 @@ pub fn attend(
                 relay = None;
             }
         }
-        pass_signals(signals, relay.as_ref(), forward)?;
+        if !ready[1].is_empty() {
+            pass_signals(signals, relay.as_ref(), forward)?;
+        }
         if !ready[0].is_empty() {
             return relay.map_or(Ok(()), Relay::drain);
         }
@@ -161,7 +165,6 @@ pub fn attend(
 fn pass_signals(signals: &Signals, relay: Option<&Relay>, forward: &mut dyn FnMut(i32)) -> io::Result<()> {
     while let Some(signal) = signals.next_signal()? {
         match (signal, relay) {
-            (libc::SIGCHLD, _) => {}
             (libc::SIGWINCH, Some(relay)) => {
                 copy_window_size(rustix::stdio::stdin(), relay.master.as_fd())?;
             }

@@ -16,7 +16,7 @@ use super::hooks::{self, Kind};
 use super::record::{Phase, Record};
 use super::state::State;
 use super::status::ProcessIdentity;
-use super::{Child, Container, ContainerId, CreateOptions, Error, Status, config, socket};
+use super::{Child, Container, ContainerId, CreateOptions, Error, Status, config, connect_console, socket};
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Resources};
 use crate::sandbox::{self, Init, Inputs, Plan, Rootfs};
 use oci_spec::runtime::{Hooks, Spec};
@@ -24,7 +24,8 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// Everything that is known before anything exists.
@@ -68,7 +69,9 @@ pub(super) fn create(
     drop(lock);
     let Making { cgroup, init, .. } = making;
     let Init { pid, pidfd } = init.ok_or_else(|| Error::InitGone(id.to_string()))?;
-    Ok((Container { directory, record: prepared.record, cgroup }, Child { pid, pidfd }))
+    let cgroup = cgroup.map_or_else(OnceLock::new, OnceLock::from);
+    let warnings = prepared.plan.warnings().to_vec();
+    Ok((Container { directory, record: prepared.record, cgroup, warnings }, Child { pid, pidfd }))
 }
 
 fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions) -> Result<Prepared, Error> {
@@ -89,10 +92,14 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         source: errno.into(),
     };
     let start_socket = socket::unix_socket(SocketType::SEQPACKET).map_err(state_error)?;
+    let console_socket = match (options.console, &options.console_socket) {
+        (None, Some(path)) => Some(connect_console(path)?),
+        (connected, _) => connected,
+    };
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(record.rootfs.clone())),
         stdio: options.stdio,
-        console_socket: console(options.console, options.console_socket)?,
+        console_socket,
         start_socket: Some(rustix::io::fcntl_dupfd_cloexec(&start_socket, 3).map_err(state_error)?),
         preserve_fds: options.preserve_fds,
         no_new_keyring: options.no_new_keyring,
@@ -122,18 +129,6 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec) -> Record {
         process: None,
         cgroup: None,
         hooks: spec.hooks().as_ref().filter(later).cloned(),
-    }
-}
-
-/// The socket that is to receive the terminal's master, connected.
-pub(super) fn console(connected: Option<OwnedFd>, path: Option<PathBuf>) -> Result<Option<OwnedFd>, Error> {
-    match (connected, path) {
-        (Some(connected), _) => Ok(Some(connected)),
-        (None, Some(path)) => {
-            let made = socket::connect(&path);
-            made.map(Some).map_err(|errno| Error::Console { path, source: errno.into() })
-        }
-        (None, None) => Ok(None),
     }
 }
 

@@ -4,7 +4,6 @@ use super::hooks::{self, Kind};
 use super::record::Record;
 use super::state::State;
 use super::{Container, ContainerId, Error, Status, kill};
-use crate::cgroup::Cgroup;
 use std::path::Path;
 
 /// Deletes the container; returns poststop hooks that failed, which do not stop a deletion
@@ -17,15 +16,14 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     let lock = container.directory.lock()?;
     let record = container.current_record()?;
     match container.status_under_lock()? {
-        Status::Stopped => {}
         // As with runc, what has only been created may be deleted.
-        Status::Created => kill::kill_everything(container)?,
-        _ if force => kill::kill_everything(container)?,
+        Status::Stopped | Status::Created => {}
+        _ if force => {}
         status => return Err(Error::CannotDelete { id: container.record.id.to_string(), status }),
     }
-    if let Some(cgroup) = record.cgroup.as_ref().map(Cgroup::from_record) {
-        // What outlived the first process: possible without a pid namespace of its own.
-        cgroup.kill()?;
+    // A stopped container too: without a pid namespace of its own, processes outlive the first one.
+    kill::kill_everything(container)?;
+    if let Some(cgroup) = container.cgroup_of(&record) {
         cgroup.delete()?;
     }
     let state = State::new(&record, Status::Stopped).to_json();

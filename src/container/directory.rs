@@ -14,6 +14,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub(super) const STATE_FILE: &str = "state.json";
+const NEW_STATE_FILE: &str = "state.json.new";
 pub(super) const CONFIG_FILE: &str = super::config::CONFIG_FILE;
 pub(super) const START_SOCKET: &str = "start.sock";
 
@@ -46,10 +47,12 @@ impl StateDirectory {
 
     fn take_over(path: PathBuf, id: &ContainerId) -> Result<Self, Error> {
         let directory = Self::open_path(path, id)?;
-        let free = Lock::try_acquire(directory.fd()).map_err(directory.error("lock"))?.is_some();
-        if !free || directory.read(STATE_FILE)?.is_some() {
+        let Some(lock) = directory.try_lock()? else { return Err(Error::Exists(id.to_string())) };
+        if directory.read(STATE_FILE)?.is_some() {
             return Err(Error::Exists(id.to_string()));
         }
+        directory.remove_file(START_SOCKET)?;
+        drop(lock);
         Ok(directory)
     }
 
@@ -81,6 +84,11 @@ impl StateDirectory {
         lock.ok_or_else(|| Error::Busy(self.id.to_string()))
     }
 
+    /// Takes the lock of the container if it is free.
+    pub(super) fn try_lock(&self) -> Result<Option<Lock<'_>>, Error> {
+        Lock::try_acquire(self.fd()).map_err(self.error("lock"))
+    }
+
     /// Whether any command holds the lock, this one included.
     pub(super) fn is_locked(&self) -> Result<bool, Error> {
         // A lock belongs to an open file description, so asking takes another one.
@@ -109,12 +117,11 @@ impl StateDirectory {
         Ok(Some(contents))
     }
 
-    /// Replaces a file: whoever reads it sees the old or the new contents, after a power cut too.
-    pub(super) fn replace(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
-        let temporary = format!("{name}.new");
-        self.write(&temporary, contents, true)?;
-        let renamed = fs::renameat(&self.fd, &*temporary, &self.fd, name);
-        renamed.map_err(state_error("rename a new file to", &self.path_of(name)))
+    /// Replaces the state file: whoever reads it sees the old or the new contents, after a power cut too.
+    pub(super) fn replace_state(&self, contents: &[u8]) -> Result<(), Error> {
+        self.write(NEW_STATE_FILE, contents, true)?;
+        let renamed = fs::renameat(&self.fd, NEW_STATE_FILE, &self.fd, STATE_FILE);
+        renamed.map_err(state_error("rename a new file to", &self.path_of(STATE_FILE)))
     }
 
     /// Writes a file that nothing reads until another file has been replaced.
@@ -141,16 +148,21 @@ impl StateDirectory {
         }
     }
 
-    /// Removes the directory and the files in it, the state file last: a removal that is cut short
-    /// leaves a container that can be deleted again.
+    /// Removes the directory and the files in it. A removal that is cut short leaves a container that can
+    /// be deleted again, or a directory that `create` takes over.
     pub(super) fn remove(&self) -> Result<(), Error> {
-        for name in [START_SOCKET, CONFIG_FILE, "state.json.new", STATE_FILE] {
+        self.remove_file(CONFIG_FILE)?;
+        self.remove_file(STATE_FILE)?;
+        match fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY) => {}
+            Err(errno) => return Err(self.error("remove")(errno)),
+        }
+        // Only there when the container was never started, or a command was killed.
+        for name in [START_SOCKET, NEW_STATE_FILE] {
             self.remove_file(name)?;
         }
-        match fs::rmdir(&self.path) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.error("remove")(errno)),
-        }
+        fs::rmdir(&self.path).map_err(self.error("remove"))
     }
 
     fn error(&self, action: &'static str) -> impl Fn(Errno) -> Error + '_ {
@@ -203,7 +215,7 @@ mod tests {
         let directory = StateDirectory::create(&root, &id("web")).expect("created");
         let mode = std::fs::metadata(root.join("web")).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        directory.replace(STATE_FILE, b"{}").expect("written");
+        directory.replace_state(b"{}").expect("written");
         let again = StateDirectory::create(&root, &id("web"));
         assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");
         directory.remove().expect("removed");
@@ -226,7 +238,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("tempdir");
         let directory = StateDirectory::create(scratch.path(), &id("web")).expect("created");
         let contents: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
-        directory.replace(CONFIG_FILE, &contents).expect("written");
+        directory.write(CONFIG_FILE, &contents, false).expect("written");
         assert_eq!(directory.read(CONFIG_FILE).expect("read"), Some(contents));
         assert_eq!(directory.read("absent").expect("read"), None);
     }

@@ -75,7 +75,7 @@ pub(super) fn kill_everything(container: &Container) -> Result<(), Error> {
             Err(errno) => return Err(signal_error(container.raw_pid(), errno)),
         }
     }
-    if let Some(cgroup) = current.cgroup.as_ref().map(Cgroup::from_record) {
+    if let Some(cgroup) = container.cgroup_of(&current) {
         cgroup.kill()?;
     }
     pidfd.map_or(Ok(()), |pidfd| await_end(pidfd.as_fd(), container.raw_pid()))

@@ -51,6 +51,7 @@ use std::borrow::Cow;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What the creator decides beside the bundle's config.
 #[derive(Debug, Default)]
@@ -69,12 +70,22 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
 }
 
+/// Connects to the Unix socket that is to receive a terminal's master.
+///
+/// # Errors
+/// Names the socket.
+pub fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
+    socket::connect(path).map_err(|errno| Error::Console { path: path.to_owned(), source: errno.into() })
+}
+
 /// One container on disk.
 #[derive(Debug)]
 pub struct Container {
     directory: StateDirectory,
     record: Record,
-    cgroup: Option<Cgroup>,
+    /// Opened when it is needed.
+    cgroup: OnceLock<Cgroup>,
+    warnings: Vec<String>,
 }
 
 /// A process of a container that the caller is the parent of and must reap.
@@ -109,8 +120,7 @@ impl Container {
     pub fn load(state_root: &Path, id: &ContainerId) -> Result<Self, Error> {
         let directory = StateDirectory::open(state_root, id)?;
         let record = Record::read(&directory, id)?;
-        let cgroup = record.cgroup.as_ref().map(Cgroup::from_record);
-        Ok(Self { directory, record, cgroup })
+        Ok(Self { directory, record, cgroup: OnceLock::new(), warnings: Vec::new() })
     }
 
     /// Ids below a state root, sorted. Each may be gone by the time it is loaded.
@@ -164,12 +174,20 @@ impl Container {
     pub fn pidfd(&self) -> Result<OwnedFd, Error> {
         let gone = || Error::NotRunning(self.record.id.to_string());
         let process = self.record.process.as_ref().ok_or_else(gone)?;
-        process.pidfd().map_err(|source| self.process_error("open", source))?.ok_or_else(gone)
+        let pidfd = process.pidfd().map_err(|source| self.process_error("open", source))?;
+        let lives = process.progress().map_err(|source| self.process_error("read", source))?.is_some();
+        pidfd.filter(|_| lives).ok_or_else(gone)
     }
 
     /// Its cgroup.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+        self.cgroup_of(&self.record)
+    }
+
+    /// What the user should know of a container just created and that did not stop its creation, such as
+    /// capabilities this kernel does not know.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The config it was made from, whatever has become of the bundle since.
@@ -245,7 +263,7 @@ impl Container {
         if current.phase == Phase::Creating {
             return Ok(Status::Creating);
         }
-        if self.is_frozen()? {
+        if self.cgroup_of(&current).map_or(Ok(false), Cgroup::is_frozen)? {
             return Ok(Status::Paused);
         }
         Ok(if progress == Progress::Waiting { Status::Created } else { Status::Running })
@@ -260,8 +278,12 @@ impl Container {
         Record::read(&self.directory, &self.record.id).map(Cow::Owned)
     }
 
-    fn is_frozen(&self) -> Result<bool, Error> {
-        Ok(self.cgroup.as_ref().map_or(Ok(false), Cgroup::is_frozen)?)
+    /// The cgroup, which a newer record may name when this container was loaded before it had one.
+    fn cgroup_of(&self, current: &Record) -> Option<&Cgroup> {
+        match &current.cgroup {
+            Some(record) => Some(self.cgroup.get_or_init(|| Cgroup::from_record(record))),
+            None => self.cgroup.get(),
+        }
     }
 
     fn raw_pid(&self) -> i32 {

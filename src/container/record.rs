@@ -60,6 +60,6 @@ impl Record {
     pub(super) fn write(&self, directory: &StateDirectory) -> Result<(), Error> {
         let text = serde_json::to_vec(self)
             .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })?;
-        directory.replace(STATE_FILE, &text)
+        directory.replace_state(&text)
     }
 }

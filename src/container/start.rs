@@ -8,9 +8,14 @@ use rustix::net::SocketType;
 use std::os::fd::AsFd as _;
 
 pub(super) fn start(container: &Container) -> Result<(), Error> {
-    must_be_created(container)?;
-    let lock = container.directory.lock()?;
-    // Another command may have started or ended it while we waited for the lock.
+    let lock = match container.directory.try_lock()? {
+        Some(lock) => lock,
+        None => {
+            // A container that cannot be started is no reason to wait.
+            must_be_created(container)?;
+            container.directory.lock()?
+        }
+    };
     must_be_created(container)?;
     let connected = socket::connect_in(SocketType::SEQPACKET, container.directory.fd(), START_SOCKET);
     let connection = connected.map_err(|errno| match errno {

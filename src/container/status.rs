@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 /// Status of a container, runtime-spec runtime.md#state, and `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ impl ProcessIdentity {
     /// Remembers a living process. The caller is its parent and has not reaped it, so the pid is its own.
     pub(super) fn of_child(pid: Pid) -> io::Result<Self> {
         let stat = Stat::read(pid)?.ok_or(Errno::SRCH)?;
-        let boot_id = boot_id()?;
+        let boot_id = boot_id()?.to_owned();
         Ok(Self { pid: pid.as_raw_nonzero().get(), start_time: stat.start_time, boot_id })
     }
 
@@ -70,17 +71,13 @@ impl ProcessIdentity {
         Pid::from_raw(self.pid)
     }
 
-    /// How far the process has come; `None` when it has ended, as a zombie too.
+    /// How far the process has come; `None` when it has ended or is ending, as a zombie too.
     pub(super) fn progress(&self) -> io::Result<Option<Progress>> {
-        let Some(pid) = self.pid() else { return Ok(None) };
-        let Some(stat) = Stat::read(pid)? else { return Ok(None) };
-        if stat.start_time != self.start_time || stat.ended() || boot_id()? != self.boot_id {
-            return Ok(None);
-        }
-        Ok(Some(if stat.executed() { Progress::Executed } else { Progress::Waiting }))
+        let stat = self.stat()?.filter(|stat| !stat.exiting());
+        Ok(stat.map(|stat| if stat.executed() { Progress::Executed } else { Progress::Waiting }))
     }
 
-    /// A pidfd of the process; `None` when it has ended.
+    /// A pidfd of the process, also while it is ending; `None` when it has ended.
     pub(super) fn pidfd(&self) -> io::Result<Option<OwnedFd>> {
         let Some(pid) = self.pid() else { return Ok(None) };
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -89,7 +86,15 @@ impl ProcessIdentity {
             Err(errno) => return Err(errno.into()),
         };
         // Only now, with the process held, does its start time tell whose pid it is.
-        Ok(self.progress()?.map(|_| pidfd))
+        Ok(self.stat()?.map(|_| pidfd))
+    }
+
+    /// What the kernel tells of this very process; `None` when it has ended.
+    fn stat(&self) -> io::Result<Option<Stat>> {
+        let Some(pid) = self.pid() else { return Ok(None) };
+        let Some(stat) = Stat::read(pid)? else { return Ok(None) };
+        let ours = stat.start_time == self.start_time && !stat.ended() && boot_id()? == self.boot_id;
+        Ok(ours.then_some(stat))
     }
 }
 
@@ -100,6 +105,10 @@ struct Stat {
     flags: u32,
     start_time: u64,
 }
+
+/// `include/linux/sched.h`: set when a process begins to exit. The first process of a pid namespace may
+/// stay so for a while: until every other process of the namespace has been reaped by its parent.
+const PF_EXITING: u32 = 0x4;
 
 /// `include/linux/sched.h`: set by fork, cleared by execve.
 const PF_FORKNOEXEC: u32 = 0x40;
@@ -130,14 +139,23 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
+    fn exiting(&self) -> bool {
+        self.flags & PF_EXITING != 0
+    }
+
     fn executed(&self) -> bool {
         self.flags & PF_FORKNOEXEC == 0
     }
 }
 
-fn boot_id() -> io::Result<String> {
+/// Random number of this boot, see `random(4)`; it cannot change while we run.
+fn boot_id() -> io::Result<&'static str> {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if let Some(known) = BOOT_ID.get() {
+        return Ok(known);
+    }
     let text = read_small("/proc/sys/kernel/random/boot_id")?;
-    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+    Ok(BOOT_ID.get_or_init(|| String::from_utf8_lossy(&text).trim_end().to_owned()))
 }
 
 /// Files of procfs that the kernel hands over in one read.
@@ -198,9 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn a_forked_process_has_executed_nothing_yet() {
+    fn flags_tell_what_a_process_has_come_to() {
         let stat = |flags| Stat { state: b'S', flags, start_time: 1 };
         assert!(!stat(0x0040_0040).executed());
         assert!(stat(0x0040_0000).executed());
+        assert!(stat(0x0040_050c).exiting() && !stat(0x0040_0000).exiting());
     }
 }

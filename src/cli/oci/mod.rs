@@ -1,7 +1,138 @@
-//! The command line of `wharf-oci`, one file per command.
+//! The command line of `wharf-oci`, one file per command. It is runc's: what engines call, and what they
+//! read from standard output, standard error and the log, has runc's form.
+
+mod context;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod foreground;
+mod freeze;
+mod kill;
+mod launch;
+mod list;
+mod log;
+mod pid_file;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use clap::{Parser, Subcommand};
+use context::{Context, GlobalOptions};
 use std::process::ExitCode;
+
+/// What `--version` says: the program's own version and the specification's, as runc does.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+#[derive(Debug, Parser)]
+#[command(name = "wharf-oci", version = VERSION)]
+#[command(
+    about = "OCI runtime: creates and runs containers from bundles (a config.json and a root file system)"
+)]
+#[command(
+    after_help = "Exit status: the container's own for `run` and `exec` in the foreground (128+n when \
+    signal n ended it), 255 when `exec` fails, 1 for every other failure."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(create::Create),
+    Delete(delete::Delete),
+    Exec(Box<exec::Exec>),
+    Features(features::FeaturesCommand),
+    Kill(kill::Kill),
+    List(list::List),
+    Pause(freeze::Pause),
+    Resume(freeze::Resume),
+    Run(run::Run),
+    Spec(spec::SpecCommand),
+    Start(start::Start),
+    State(state::StateCommand),
+}
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let context = Context::new(cli.global);
+    match context.check().and_then(|()| cli.command.run(&context)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            context.log.error(&error);
+            ExitCode::from(cli.command.failure_status())
+        }
+    }
+}
+
+impl Command {
+    fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Self::Create(command) => command.run(context),
+            Self::Delete(command) => command.run(context),
+            Self::Exec(command) => command.run(context),
+            Self::Features(command) => command.run(),
+            Self::Kill(command) => command.run(context),
+            Self::List(command) => command.run(context),
+            Self::Pause(command) => command.run(context),
+            Self::Resume(command) => command.run(context),
+            Self::Run(command) => command.run(context),
+            Self::Spec(command) => command.run(),
+            Self::Start(command) => command.run(context),
+            Self::State(command) => command.run(context),
+        }
+    }
+
+    /// 255 keeps a failed `exec` apart from most statuses of the program itself, as with runc.
+    fn failure_status(&self) -> u8 {
+        if matches!(self, Self::Exec(_)) { 255 } else { 1 }
+    }
+}
+
+/// Help and version go to standard output; what was wrong with the arguments is one line on standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has gone away is no failure of ours.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{text}");
+    } else {
+        let before_usage = text.split("\n\nUsage:").next().unwrap_or_default();
+        let before_usage = before_usage.split("\n\nFor more").next().unwrap_or_default();
+        let words: Vec<&str> = before_usage.split_whitespace().collect();
+        let line = words.join(" ");
+        eprintln!("wharf-oci: {}; see wharf-oci --help", line.strip_prefix("error: ").unwrap_or(&line));
+    }
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_an_executed_program_are_its_own() {
+        let arguments = ["wharf-oci", "exec", "--tty", "web", "ls", "-l", "--color"];
+        let Command::Exec(exec) = Cli::try_parse_from(arguments).expect("parses").command else {
+            panic!("should be exec")
+        };
+        assert_eq!(exec.command(), ["ls", "-l", "--color"]);
+    }
 }

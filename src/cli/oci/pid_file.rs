@@ -1,0 +1,28 @@
+//! `--pid-file`.
+use anyhow::Context as _;
+use rustix::process::Pid;
+use std::path::Path;
+
+/// Writes the host pid, whole or not at all: engines watch for the file.
+pub(super) fn write(path: &Path, pid: Pid) -> anyhow::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().with_context(|| format!("--pid-file {}: names no file", path.display()))?);
+    let temporary = path.with_file_name(name);
+    let written = std::fs::write(&temporary, pid.as_raw_nonzero().to_string())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    written.with_context(|| format!("write --pid-file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_holds_the_number_alone() {
+        let scratch = tempfile::tempdir().expect("tempdir");
+        let path = scratch.path().join("pid");
+        write(&path, Pid::from_raw(42).expect("not 0")).expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "42");
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("read").count(), 1);
+    }
+}
