@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -223,16 +223,30 @@ fn clone_into(plan: &Plan, prepared: &Prepared, cgroup: Option<&Cgroup>) -> Resu
                 .map_err(|source| SpawnError::Step { step: "set linux.timeOffsets".to_owned(), source })?;
         }
     }
+    let joining = prepared.init.is_some() || !plan.joins.is_empty();
+    if joining {
+        // Processes that are inside already must not reach the child's descriptors of the host through
+        // /proc/PID/fd (CVE-2016-9962); execve makes it dumpable again.
+        set_dumpable(DumpableBehavior::NotDumpable)?;
+    }
     let into = cgroup.and_then(Cgroup::clone_into_fd);
     let cloned =
         clone_child(plan.clone_flags, into).map_err(|errno| step("clone the container's process", errno))?;
     if matches!(cloned, Cloned::Parent { .. }) {
+        if joining {
+            set_dumpable(DumpableBehavior::Dumpable)?;
+        }
         for namespace in &restore {
             rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
                 .map_err(|errno| step("return to wharf's own namespaces", errno))?;
         }
     }
     Ok(cloned)
+}
+
+fn set_dumpable(behavior: DumpableBehavior) -> Result<(), SpawnError> {
+    rustix::process::set_dumpable_behavior(behavior)
+        .map_err(|errno| step("hide the entering process from the container (PR_SET_DUMPABLE)", errno))
 }
 
 fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {

@@ -1,6 +1,6 @@
 //! /proc and /sys that are not what they seem.
 
-use crate::common::{self, Bundle, Outcome, Scratch};
+use crate::common::{self, Bundle, Call, Outcome, Scratch};
 use crate::sentinel::{CORE_PATTERN, Sentinel, Setting};
 use serde_json::json;
 use std::os::unix::fs::symlink;
@@ -77,27 +77,54 @@ fn cve_2019_19921_a_volume_on_proc_never_receives_the_runtimes_writes() {
     }
 }
 
+/// Either the container is refused, or what the runtime wrote has reached the kernel and no cover.
+#[track_caller]
+fn assert_refused_or_written(scratch: &Scratch, bundle: &Bundle) {
+    let id = scratch.name("covered");
+    let created = scratch.oci(["create", "--bundle", bundle.arg(), &id]).outcome();
+    if !created.success() {
+        assert_refused(&created);
+        return;
+    }
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
+    let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "500", "the write to oom_score_adj went elsewhere");
+    let setting = [
+        "--target",
+        &pid,
+        "--net",
+        "--uts",
+        "cat",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/kernel/domainname",
+    ];
+    assert_eq!(Call::new("nsenter").args(setting).ok().stdout, "1\nexample\n", "a sysctl went elsewhere");
+    scratch.oci(["delete", "--force", &id]).ok();
+}
+
 #[test]
-fn cve_2019_16884_a_mount_over_a_part_of_proc_is_refused() {
+fn cve_2019_16884_a_cover_over_a_part_of_proc_never_receives_the_runtimes_writes() {
     common::require_root!();
     let scratch = Scratch::new("attr");
-    for destination in ["/proc/self/attr", "/proc/self", "/proc/sys", "/proc/thread-self/attr"] {
-        let mut bundle = scratch.bundle(&["/bin/echo", "RAN"]);
+    for destination in ["/proc/self/attr", "/proc/self", "/proc/sys", "/proc/thread-self/attr", "/proc/1"] {
+        let mut bundle = scratch.bundle(&["/bin/true"]);
         with_writes(&mut bundle);
         bundle.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"}));
-        assert_refused(&scratch.run(&bundle));
+        assert_refused_or_written(&scratch, &bundle);
     }
 }
 
 #[test]
-fn cve_2025_52881_a_symlink_that_leads_a_mount_into_proc_is_refused() {
+fn cve_2025_52881_a_symlink_that_leads_a_mount_into_proc_never_receives_the_runtimes_writes() {
     common::require_root!();
     let scratch = Scratch::new("attrln");
-    let mut bundle = scratch.bundle(&["/bin/echo", "RAN"]);
-    with_writes(&mut bundle);
-    symlink("/proc/self/attr", bundle.rootfs().join("innocent")).unwrap();
-    bundle.mount(json!({"destination": "/innocent", "type": "tmpfs", "source": "tmpfs"}));
-    assert_refused(&scratch.run(&bundle));
+    for covered in ["/proc/self/attr", "/proc/sys", "/proc/sys/net", "/proc/self"] {
+        let mut bundle = scratch.bundle(&["/bin/true"]);
+        with_writes(&mut bundle);
+        symlink(covered, bundle.rootfs().join("innocent")).unwrap();
+        bundle.mount(json!({"destination": "/innocent", "type": "tmpfs", "source": "tmpfs"}));
+        assert_refused_or_written(&scratch, &bundle);
+    }
 }
 
 #[test]
