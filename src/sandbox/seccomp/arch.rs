@@ -106,9 +106,9 @@ impl Architecture {
                 table(arm::Sysno::last().id(), arm::Sysno::new, arm::Sysno::name, visit);
             }
             Self::X32 => {
-                let shared = |number| x86_64::Sysno::new(number).filter(|call| x32_number(*call).is_some());
-                table(x86_64::Sysno::last().id(), shared, x86_64::Sysno::name, |name, number| {
-                    let number = x86_64::Sysno::new(number as usize).and_then(x32_number);
+                table(x86_64::Sysno::last().id(), x86_64::Sysno::new, x86_64::Sysno::name, |name, number| {
+                    let known = x86_64::Sysno::new(number as usize);
+                    let number = known.map_or(Some(number), x32_number);
                     number.into_iter().for_each(|number| visit(name, X32_BIT | number));
                 });
             }
@@ -128,7 +128,15 @@ fn table<S>(
             visit(name(&call), number);
         }
     }
+    for (name, number) in NEWER_CALLS {
+        if number > last.unsigned_abs() {
+            visit(name, number);
+        }
+    }
 }
+
+/// Calls newer than the tables of the syscalls crate; all architectures number them alike.
+const NEWER_CALLS: [(&str, u32); 2] = [("listns", 470), ("rseq_slice_yield", 471)];
 
 /// The number that a call of x86-64 has in x32, if any; arch/x86/entry/syscalls/syscall_64.tbl, where
 /// calls of x86-64 alone are marked "64", and those that x32 numbers anew "x32".

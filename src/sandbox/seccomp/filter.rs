@@ -251,6 +251,8 @@ impl<'a> Index<'a> {
             table.verdicts.extend(verdict.map(|verdict| (number, verdict)));
         });
         table.verdicts.sort_by_key(|(number, _)| *number);
+        // A few calls have two names.
+        table.verdicts.dedup_by_key(|(number, _)| *number);
         table
     }
 

@@ -209,6 +209,62 @@ fn architectures_of_other_machines_and_unknown_names_are_skipped() {
 }
 
 #[test]
+fn calls_newer_than_the_tables_and_calls_with_two_names_are_known() {
+    let value = json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X32", "SCMP_ARCH_ARM"], "syscalls": [
+            {"names": ["listns", "sync_file_range2"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["arm_sync_file_range", "newfstatat"], "action": "SCMP_ACT_LOG"}
+        ]
+    });
+    for (family, architectures) in [
+        (Family::X86, [Architecture::X86_64, Architecture::X32]),
+        (Family::Arm, [Architecture::Aarch64, Architecture::Arm]),
+    ] {
+        let program = program(value.clone(), family);
+        for architecture in architectures {
+            assert_eq!(judge(&program, architecture, "listns", &[]), ALLOW);
+            assert_eq!(judge(&program, architecture, "rseq_slice_yield", &[]), ENOSYS);
+        }
+        if family == Family::Arm {
+            assert_eq!(judge(&program, Architecture::Arm, "arm_sync_file_range", &[]), ALLOW);
+            assert_eq!(judge(&program, Architecture::Aarch64, "fstatat", &[]), 0x7ffc_0000);
+        }
+    }
+}
+
+#[test]
+fn jumps_reach_over_more_than_255_instructions() {
+    let rules: Vec<Value> = (0..480u64)
+        .map(|v| {
+            json!({"names": ["read", "write"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 + v % 300,
+                   "args": [{"index": 2, "value": v << 20, "op": "SCMP_CMP_EQ"}]})
+        })
+        .collect();
+    let value =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X32"], "syscalls": rules});
+    let program = program(value, Family::X86);
+    assert!(program.instructions.len() > 2000);
+    for architecture in [Architecture::X86_64, Architecture::X32] {
+        for name in ["read", "write"] {
+            for v in 0..480u64 {
+                let expected = errno(u32::try_from(1 + v % 300).unwrap());
+                assert_eq!(judge(&program, architecture, name, &[0, 0, v << 20]), expected, "{v}");
+            }
+            assert_eq!(judge(&program, architecture, name, &[0, 0, 5]), ALLOW);
+        }
+    }
+    assert_eq!(judge(&program, Architecture::X86, "read", &[]), KILL_PROCESS);
+}
+
+#[test]
+fn a_profile_that_notifies_is_not_run_without_its_agent() {
+    let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
+                       "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+    let error = compile(&profile(value)).unwrap_err().to_string();
+    assert!(error.starts_with("linux.seccomp.listenerPath: wharf does not hand listeners"), "{error}");
+}
+
+#[test]
 fn rules_for_direct_calls_bind_the_multiplexer_too() {
     let program = program(
         json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"],
