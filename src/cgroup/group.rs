@@ -30,6 +30,17 @@ pub struct Record {
 }
 
 impl Record {
+    /// Where [`Cgroup::create`] is going to make a cgroup, for a record that must be on disk before it.
+    pub fn planned(hierarchies: &Hierarchies, path: &CgroupPath) -> Self {
+        let below = |mount: &Path| {
+            let mut leaf = mount.to_owned();
+            leaf.extend(path.names());
+            leaf
+        };
+        let v1 = hierarchies.v1.iter().map(|v1| (v1.controllers.clone(), below(&v1.mount))).collect();
+        Self { v2: hierarchies.v2.as_ref().map(|v2| below(&v2.mount)), v1 }
+    }
+
     /// Every directory, the one that people look for first: cgroup2's, or that of the memory controller.
     pub fn directories(&self) -> Vec<&Path> {
         let v1 = self.v1.iter().map(|(_, directory)| directory.as_path());

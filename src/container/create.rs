@@ -3,8 +3,8 @@
 //! ```text
 //! check and compile         config, hooks, limits, Plan: nothing exists yet, so an error leaves nothing
 //! STATE_ROOT/ID             made exclusively, locked
+//! state.json                phase creating; names the cgroup to come
 //! cgroup                    made with its limits
-//! state.json                phase creating, before any process exists
 //! sandbox::spawn            the process waits on start.sock
 //! prestart, createRuntime   hooks
 //! state.json                phase created
@@ -17,7 +17,7 @@ use super::record::{Phase, Record};
 use super::state::State;
 use super::status::ProcessIdentity;
 use super::{Child, Container, ContainerId, CreateOptions, Error, Status, config, connect_console, socket};
-use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Resources};
+use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies, Resources};
 use crate::sandbox::{self, Init, Inputs, Plan, Rootfs};
 use oci_spec::runtime::{Hooks, Spec};
 use rustix::io::Errno;
@@ -85,7 +85,8 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
     let cgroup_path = CgroupPath::parse(cgroups_path, id.as_str())?;
-    let record = draft(id, &bundle, spec);
+    let planned = cgroup::Record::planned(&hierarchies, &cgroup_path);
+    let record = draft(id, &bundle, spec, planned);
     let state_error = |errno: Errno| Error::Bundle {
         action: "make the start socket of",
         path: bundle.clone(),
@@ -110,7 +111,19 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     Ok(Prepared { record, config, hooks, hierarchies, resources, cgroup_path, plan, start_socket })
 }
 
-fn draft(id: &ContainerId, bundle: &Path, spec: &Spec) -> Record {
+/// Processes of others would come under our limits, and end with our container.
+fn must_be_empty(planned: &cgroup::Record, path: &str) -> Result<(), Error> {
+    match Cgroup::from_record(planned).pids() {
+        Ok(pids) if !pids.is_empty() => {
+            let reason = format!("cgroup {path} is not empty: {} process(es) are in it", pids.len());
+            Err(Error::config("linux.cgroupsPath", reason))
+        }
+        // It does not exist, which is as it should be; what else is wrong its creation tells.
+        _ => Ok(()),
+    }
+}
+
+fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -> Record {
     let root = spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default();
     let args = spec.process().as_ref().and_then(|process| process.args().as_deref());
     let annotations = spec.annotations().iter().flatten();
@@ -127,7 +140,7 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec) -> Record {
         annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
         phase: Phase::Creating,
         process: None,
-        cgroup: None,
+        cgroup,
         hooks: spec.hooks().as_ref().filter(later).cloned(),
     }
 }
@@ -135,9 +148,9 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec) -> Record {
 impl Making<'_> {
     fn make(&mut self, prepared: &mut Prepared) -> Result<(), Error> {
         let Prepared { hierarchies, cgroup_path, resources, .. } = &*prepared;
-        let cgroup = self.cgroup.insert(Cgroup::create(hierarchies, cgroup_path, resources)?);
-        prepared.record.cgroup = Some(cgroup.record());
+        must_be_empty(&prepared.record.cgroup, cgroup_path.as_str())?;
         prepared.record.write(self.directory)?;
+        self.cgroup = Some(Cgroup::create(hierarchies, cgroup_path, resources)?);
         self.directory.write(CONFIG_FILE, &prepared.config, false)?;
         let directory = self.directory.fd();
         socket::listen_in(prepared.start_socket.as_fd(), directory, START_SOCKET).map_err(|errno| {

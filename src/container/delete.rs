@@ -23,9 +23,7 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     }
     // A stopped container too: without a pid namespace of its own, processes outlive the first one.
     kill::kill_everything(container)?;
-    if let Some(cgroup) = container.cgroup_of(&record) {
-        cgroup.delete()?;
-    }
+    container.own_cgroup().delete()?;
     let state = State::new(&record, Status::Stopped).to_json();
     let failures = hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, &record.bundle);
     container.directory.remove()?;

@@ -24,7 +24,7 @@ pub(super) fn exec(
     let init = container.pidfd()?;
     let inputs = ExecInputs { stdio, console_socket, preserve_fds };
     let plan = Plan::compile_exec(&spec, process, init.as_fd(), inputs)?;
-    let Init { pid, pidfd } = sandbox::spawn(&plan, container.cgroup())?;
+    let Init { pid, pidfd } = sandbox::spawn(&plan, Some(container.own_cgroup()))?;
     Ok(Child { pid, pidfd })
 }
 

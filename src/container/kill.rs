@@ -22,10 +22,7 @@ pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<(), 
 /// Every process of the container. It may be stopped: with the host's pid namespace, processes outlive
 /// the first one.
 fn kill_all(container: &Container, signal: i32) -> Result<(), Error> {
-    let Some(cgroup) = container.cgroup() else {
-        let pidfd = container.pidfd()?;
-        return send(container, pidfd.as_fd(), signal);
-    };
+    let cgroup = container.own_cgroup();
     let processes = hold(cgroup)?;
     if processes.is_empty() {
         return Err(Error::NotRunning(container.record.id.to_string()));
@@ -75,9 +72,7 @@ pub(super) fn kill_everything(container: &Container) -> Result<(), Error> {
             Err(errno) => return Err(signal_error(container.raw_pid(), errno)),
         }
     }
-    if let Some(cgroup) = container.cgroup_of(&current) {
-        cgroup.kill()?;
-    }
+    container.own_cgroup().kill()?;
     pidfd.map_or(Ok(()), |pidfd| await_end(pidfd.as_fd(), container.raw_pid()))
 }
 

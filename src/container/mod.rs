@@ -179,9 +179,13 @@ impl Container {
         pidfd.filter(|_| lives).ok_or_else(gone)
     }
 
-    /// Its cgroup.
+    /// Its cgroup, which may be gone when it is stopped. Every container has one.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup_of(&self.record)
+        Some(self.own_cgroup())
+    }
+
+    fn own_cgroup(&self) -> &Cgroup {
+        self.cgroup.get_or_init(|| Cgroup::from_record(&self.record.cgroup))
     }
 
     /// What the user should know of a container just created and that did not stop its creation, such as
@@ -263,7 +267,7 @@ impl Container {
         if current.phase == Phase::Creating {
             return Ok(Status::Creating);
         }
-        if self.cgroup_of(&current).map_or(Ok(false), Cgroup::is_frozen)? {
+        if self.own_cgroup().is_frozen()? {
             return Ok(Status::Paused);
         }
         Ok(if progress == Progress::Waiting { Status::Created } else { Status::Running })
@@ -276,14 +280,6 @@ impl Container {
             return Ok(Cow::Borrowed(&self.record));
         }
         Record::read(&self.directory, &self.record.id).map(Cow::Owned)
-    }
-
-    /// The cgroup, which a newer record may name when this container was loaded before it had one.
-    fn cgroup_of(&self, current: &Record) -> Option<&Cgroup> {
-        match &current.cgroup {
-            Some(record) => Some(self.cgroup.get_or_init(|| Cgroup::from_record(record))),
-            None => self.cgroup.get(),
-        }
     }
 
     fn raw_pid(&self) -> i32 {

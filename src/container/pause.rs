@@ -1,11 +1,10 @@
 //! `pause` and `resume`: the cgroup freezer.
 use super::{Container, Error, Status};
-use crate::cgroup::Cgroup;
 
 pub(super) fn pause(container: &Container) -> Result<(), Error> {
     let _lock = container.directory.lock()?;
     match container.status()? {
-        Status::Running | Status::Created => Ok(cgroup_of(container, "pause")?.freeze()?),
+        Status::Running | Status::Created => Ok(container.own_cgroup().freeze()?),
         status => Err(wrong(container, "pause", status)),
     }
 }
@@ -13,13 +12,9 @@ pub(super) fn pause(container: &Container) -> Result<(), Error> {
 pub(super) fn resume(container: &Container) -> Result<(), Error> {
     let _lock = container.directory.lock()?;
     match container.status()? {
-        Status::Paused => Ok(cgroup_of(container, "resume")?.thaw()?),
+        Status::Paused => Ok(container.own_cgroup().thaw()?),
         status => Err(wrong(container, "resume", status)),
     }
-}
-
-fn cgroup_of<'a>(container: &'a Container, action: &'static str) -> Result<&'a Cgroup, Error> {
-    container.cgroup().ok_or_else(|| wrong(container, action, Status::Creating))
 }
 
 fn wrong(container: &Container, action: &'static str, status: Status) -> Error {

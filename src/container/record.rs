@@ -30,9 +30,8 @@ pub(super) struct Record {
     /// `None` until the process exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<ProcessIdentity>,
-    /// `None` until the cgroup exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) cgroup: Option<cgroup::Record>,
+    /// Known before the cgroup exists, so that one can be removed whose maker was killed.
+    pub(super) cgroup: cgroup::Record,
     /// The hooks that commands after `create` run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks: Option<Hooks>,
