@@ -137,7 +137,7 @@ impl Bench {
     fn refused(&self, layer: Layer) -> String {
         let error = self.unpacked(layer).unwrap_err();
         let left: Vec<_> = fs::read_dir(self.root().join("layers")).unwrap().flatten().collect();
-        let names: Vec<_> = left.iter().map(|entry| entry.file_name()).collect();
+        let names: Vec<_> = left.iter().map(fs::DirEntry::file_name).collect();
         assert!(left.len() <= 2, "{names:?}");
         assert_eq!(fs::read_dir(self.root().join("layers/sha256")).unwrap().count(), 0);
         error
@@ -219,6 +219,14 @@ fn whiteouts_take_overlays_form_and_really_remove_in_a_bundle() {
     }
 }
 
+fn check_form(form: impl Fn(&[u8]) -> Vec<u8>) {
+    let bench = Bench::new();
+    bench.write(&[Layer::new().file("f", "same").finish()], form);
+    let (store, image) = bench.load().unwrap();
+    let layers = store.layers(&image).unwrap();
+    assert_eq!(fs::read_to_string(layers[0].join("f")).unwrap(), "same");
+}
+
 #[test]
 fn gzip_zstd_and_plain_layers_are_told_by_content() {
     require_root!();
@@ -228,14 +236,9 @@ fn gzip_zstd_and_plain_layers_are_told_by_content() {
         encoder.finish().unwrap()
     };
     let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
-    let forms: [&dyn Fn(&[u8]) -> Vec<u8>; 3] = [&gzip, &zstd, &|bytes| bytes.to_vec()];
-    for form in forms {
-        let bench = Bench::new();
-        bench.write(&[Layer::new().file("f", "same").finish()], form);
-        let (store, image) = bench.load().unwrap();
-        let layers = store.layers(&image).unwrap();
-        assert_eq!(fs::read_to_string(layers[0].join("f")).unwrap(), "same");
-    }
+    check_form(gzip);
+    check_form(zstd);
+    check_form(<[u8]>::to_vec);
 }
 
 #[test]
