@@ -10,7 +10,6 @@ mod freezer;
 mod group;
 mod hierarchies;
 mod inside;
-mod oom;
 mod path;
 mod resources;
 mod stats;
@@ -20,10 +19,6 @@ pub use error::Error;
 pub use group::{Cgroup, Record};
 pub use hierarchies::Hierarchies;
 pub use inside::InsideMount;
-pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use resources::Resources;
 pub use stats::Stats;
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,185 @@
 //! The command line of `wharf`, one file per command.
+
+mod attach;
+mod exec;
+mod images;
+mod inspect;
+mod lifecycle;
+mod limits;
+mod listing;
+mod logs;
+mod ps;
+mod run;
+mod stats;
+mod values;
+
+use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "wharf",
+    version,
+    about = "Packages services as OCI images and runs every instance in a sandbox of its own, without a daemon",
+    after_help = "Exit status: the instance's own for run, exec and wait (128+n when signal n ended it), 125 when wharf \
+        itself fails, 126 when the instance's program cannot be executed, 127 when it is not found.\n\nAll commands need root."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Keep all state (images, layers, instances, runtime) below this directory [default: /var/lib/wharf
+    /// and /run/wharf]
+    #[arg(long, value_name = "DIR", global = true)]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Load(images::Load),
+    Images(images::Images),
+    Rmi(images::Rmi),
+    Unpack(images::Unpack),
+    Run(Box<run::Run>),
+    Ps(ps::Ps),
+    Logs(logs::Logs),
+    Exec(exec::Exec),
+    Stats(stats::StatsCommand),
+    Inspect(inspect::Inspect),
+    Stop(lifecycle::Stop),
+    Start(lifecycle::Start),
+    Restart(lifecycle::Restart),
+    Kill(lifecycle::Kill),
+    Wait(lifecycle::Wait),
+    Rm(lifecycle::Rm),
+    #[command(hide = true)]
+    Supervise(Supervise),
+    #[command(hide = true)]
+    Init(Init),
+}
+
+/// Stand by an instance (wharf executes this itself)
+#[derive(Debug, Args)]
+struct Supervise {
+    #[arg(long)]
+    purpose: String,
+    #[arg(long)]
+    reports: i32,
+    name: String,
+}
+
+/// Be process 1 of an instance (wharf executes this itself)
+#[derive(Debug, Args)]
+struct Init {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
+        Command::Supervise(command) => {
+            let Supervise { purpose, reports, name } = command;
+            supervisor::main(&supervisor::Arguments { root: cli.global.root, purpose, reports, name })
+        }
+        Command::Init(command) => ExitCode::from(init::run(&command.command)),
+        command => match for_root(&cli.global, command) {
+            Ok(status) => ExitCode::from(status),
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "must be run as root: making sandboxes, cgroups and networks needs it; try sudo wharf"
+    );
+    let roots = Roots::new(global.root.as_deref())?;
+    match command {
+        Command::Load(command) => command.run(&roots),
+        Command::Images(command) => command.run(&roots),
+        Command::Rmi(command) => command.run(&roots),
+        Command::Unpack(command) => command.run(&roots),
+        Command::Run(command) => command.run(&roots),
+        Command::Ps(command) => command.run(&roots),
+        Command::Logs(command) => command.run(&roots),
+        Command::Exec(command) => command.run(&roots),
+        Command::Stats(command) => command.run(&roots),
+        Command::Inspect(command) => command.run(&roots),
+        Command::Stop(command) => command.run(&roots),
+        Command::Start(command) => command.run(&roots),
+        Command::Restart(command) => command.run(&roots),
+        Command::Kill(command) => command.run(&roots),
+        Command::Wait(command) => command.run(&roots),
+        Command::Rm(command) => command.run(&roots),
+        Command::Supervise(_) | Command::Init(_) => Ok(OWN_FAILURE),
+    }
+}
+
+/// One line, and the status that belongs to it.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let text = format!("{error:#}");
+    eprintln!("wharf: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<service::Error>());
+    ExitCode::from(code.map_or(OWN_FAILURE, service::Error::exit_code))
+}
+
+/// Whoever read our output has gone away, which is no failure of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Help and version go to standard output; what was wrong with the arguments is one line on standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{text}");
+    } else {
+        let message = text.split("\n\nUsage:").next().unwrap_or_default();
+        let message = message.split("\n\nFor more").next().unwrap_or_default();
+        let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        eprintln!("wharf: {}; see wharf --help", line.strip_prefix("error: ").unwrap_or(&line));
+    }
+    ExitCode::from(OWN_FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_image_are_the_instances_own() {
+        let arguments = ["wharf", "run", "--rm", "-h", "box", "shell", "ls", "-l", "--rm", "--root", "/"];
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        assert!(cli.global.root.is_none());
+        let Command::Run(run) = cli.command else { panic!("should be run") };
+        assert_eq!(run.command(), ["ls", "-l", "--rm", "--root", "/"]);
+    }
 }

@@ -1,0 +1,239 @@
+//! The side of the commands: starting supervisors, and asking things of them.
+use super::control::{LONGEST_MESSAGE, Reply, Report, Request};
+use super::descriptor::receive;
+use super::{Error, Instance, LastExit};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// What a supervisor is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To start the instance.
+    Start,
+    /// To take over what another supervisor left.
+    Adopt,
+}
+
+impl Purpose {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Adopt => "adopt",
+        }
+    }
+}
+
+/// Standard streams that an instance has beside its log.
+#[derive(Debug, Default)]
+pub struct Attachment {
+    /// Becomes the instance's standard input; empty when `None`.
+    pub stdin: Option<OwnedFd>,
+    /// Gets a copy of its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Gets a copy of its standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// A supervisor that tells how it goes.
+#[derive(Debug)]
+pub struct Supervision {
+    instance: Instance,
+    reports: OwnedFd,
+}
+
+/// What happened to an attached instance.
+#[derive(Debug)]
+pub enum Event {
+    /// It has a (new) terminal.
+    Terminal(OwnedFd),
+    /// It has ended for good.
+    Ended(Option<LastExit>),
+}
+
+/// Starts an instance; returns when it runs.
+///
+/// # Errors
+/// When it is started already, and whatever kept it from starting, in the supervisor's words.
+pub fn start(instance: &Instance, attachment: Attachment) -> Result<Supervision, Error> {
+    let supervision = spawn(instance, Purpose::Start, attachment)?;
+    match supervision.next_report()?.0 {
+        Report::Started => Ok(supervision),
+        Report::Failed { message, exit_code } => Err(Error::Start { message, exit_code }),
+        Report::Busy => Err(Error::AlreadyStarted(instance.name().clone())),
+        Report::Terminal | Report::Ended(_) => Err(Error::SupervisorGone(instance.name().clone())),
+    }
+}
+
+/// Sees to it that an instance which should have a supervisor has one. A running instance is adopted; one
+/// that ended unseen is cleaned up after, and started again if its policy says so.
+///
+/// # Errors
+/// When no supervisor can be started.
+pub fn reconcile(instance: &Instance) -> Result<(), Error> {
+    if instance.supervisor()?.is_some() {
+        return Ok(());
+    }
+    // A container without a supervisor was left by one that was killed while it started or ended.
+    if !instance.state()?.status.is_active() && instance.container()?.is_none() {
+        return Ok(());
+    }
+    let supervision = spawn(instance, Purpose::Adopt, Attachment::default())?;
+    match supervision.next_report() {
+        // What went wrong is in the instance's state now.
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Supervision {
+    /// What happens next.
+    ///
+    /// # Errors
+    /// When the supervisor is gone.
+    pub fn next_event(&self) -> Result<Event, Error> {
+        loop {
+            match self.next_report()? {
+                (Report::Terminal, Some(master)) => return Ok(Event::Terminal(master)),
+                (Report::Ended(exit), _) => return Ok(Event::Ended(exit)),
+                _ => {}
+            }
+        }
+    }
+
+    fn next_report(&self) -> Result<(Report, Option<OwnedFd>), Error> {
+        let gone = || Error::SupervisorGone(self.instance.name().clone());
+        let mut text = vec![0; LONGEST_MESSAGE];
+        let (count, descriptor) =
+            receive(self.reports.as_fd(), &mut text).map_err(Error::system("hear from the supervisor"))?;
+        let report = serde_json::from_slice(&text[..count]).map_err(|_| gone())?;
+        Ok((report, descriptor))
+    }
+}
+
+impl AsFd for Supervision {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reports.as_fd()
+    }
+}
+
+/// Executes this program again as the instance's supervisor.
+fn spawn(instance: &Instance, purpose: Purpose, attachment: Attachment) -> Result<Supervision, Error> {
+    let failed = || Error::system("make a socket pair");
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(failed())?;
+    // The supervisor is told the number, so it must be open there under the same one.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(failed())?;
+    let stream = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg("supervise")
+        .args(["--purpose", purpose.word(), "--reports"])
+        .arg(theirs.as_raw_fd().to_string());
+    if let Some(root) = instance.roots().argument() {
+        command.arg("--root").arg(root);
+    }
+    command.arg(instance.name().as_str());
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+        .stdin(stream(attachment.stdin))
+        .stdout(stream(attachment.stdout))
+        .stderr(stream(attachment.stderr));
+    command.spawn().map_err(Error::system("start a supervisor"))?;
+    Ok(Supervision { instance: instance.clone(), reports: ours })
+}
+
+/// Stops an instance; one that does not run is stopped already. Returns when everything of it has ended
+/// and its supervisor is gone.
+///
+/// # Errors
+/// When the supervisor cannot be asked.
+pub fn stop(instance: &Instance, timeout: Option<Duration>) -> Result<(), Error> {
+    reconcile(instance)?;
+    let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    match ask(instance, &Request::Stop { timeout_ms }) {
+        Ok(_) | Err(Error::NotRunning(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a signal to the instance's first process. `ending` says that the user wants it to end.
+///
+/// # Errors
+/// When it does not run.
+pub fn kill(instance: &Instance, signal: i32, ending: bool) -> Result<(), Error> {
+    reconcile(instance)?;
+    ask(instance, &Request::Kill { signal, ending }).map(drop)
+}
+
+/// Waits until the instance has ended for good, and tells how; `None` when it never ran.
+///
+/// # Errors
+/// When its state cannot be read.
+pub fn wait(instance: &Instance) -> Result<Option<LastExit>, Error> {
+    loop {
+        reconcile(instance)?;
+        match ask(instance, &Request::Wait) {
+            Ok(exit) => return Ok(exit),
+            Err(Error::NotRunning(_)) => return Ok(instance.state()?.last_exit),
+            // Whoever took its place can be asked again.
+            Err(Error::SupervisorGone(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn ask(instance: &Instance, request: &Request) -> Result<Option<LastExit>, Error> {
+    let failed = || Error::system("ask the supervisor");
+    let mut connection = connect_to(instance)?;
+    let mut line = serde_json::to_vec(request).map_err(|error| Error::Refused(error.to_string()))?;
+    line.push(b'\n');
+    connection.write_all(&line).map_err(failed())?;
+    let mut reader = BufReader::new(connection);
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).map_err(failed())?;
+    let gone = |_| Error::SupervisorGone(instance.name().clone());
+    let reply = serde_json::from_slice(&line).map_err(gone)?;
+    match reply {
+        Reply::Done => Ok(None),
+        Reply::Ended(exit) => {
+            // The supervisor's end closes the connection; its lock is free then.
+            let _ = reader.read_to_end(&mut Vec::new());
+            Ok(exit)
+        }
+        Reply::Refused(reason) => Err(Error::Refused(reason)),
+    }
+}
+
+fn connect_to(instance: &Instance) -> Result<UnixStream, Error> {
+    use rustix::io::Errno;
+    let not_running = || Error::NotRunning(instance.name().clone());
+    let failed = || Error::system("connect to the supervisor");
+    let directory = instance.roots().control();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(&directory, flags, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Err(not_running()),
+        Err(errno) => return Err(Error::file("open", &directory)(errno)),
+    };
+    let address = socket_address(&directory, instance).map_err(failed())?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed())?;
+    match connect(&socket, &address) {
+        Ok(()) => Ok(UnixStream::from(socket)),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Err(not_running()),
+        Err(errno) => Err(failed()(errno)),
+    }
+}
+
+/// The socket's path through an open directory: a path of any length fits into `sun_path` this way.
+pub(super) fn socket_address(
+    directory: &OwnedFd,
+    instance: &Instance,
+) -> Result<SocketAddrUnix, rustix::io::Errno> {
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), instance.name()))
+}

@@ -1,0 +1,147 @@
+//! From an image and the user's options to an instance on disk, ready to be started.
+use super::instance::remove_tree;
+use super::roots::make_private;
+use super::state::now;
+use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec};
+use crate::image::{Image, Store, mount_overlay};
+use oci_spec::runtime::Spec;
+use rustix::fs::FlockOperation;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+/// Makes an instance of an image. It is not started.
+///
+/// # Errors
+/// Names the image, option or file; nothing is left behind.
+pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance, Error> {
+    options.validate()?;
+    let instances = roots.instances();
+    make_private(&instances)?;
+    // Shared with other creations; a removal of an image waits for all of them.
+    let _pinned = pin_images(roots, FlockOperation::LockShared)?;
+    let store = Store::open(roots.state())?;
+    let image = store.find(image)?;
+    let id = random_id()?;
+    let name = options.name.clone().unwrap_or_else(|| InstanceName::for_image(image.reference(), &id[..6]));
+    if roots.instance(&name).exists() {
+        return Err(Error::NameInUse(name));
+    }
+    sweep(&instances);
+    let layers = store.layers(&image)?;
+    let wish = wish(&id, name, &image, layers, options);
+    let directory = instances.join(format!(".new-{id}"));
+    let made = fill(roots, &directory, &image, wish, options)
+        .and_then(|wish| Instance::establish(roots, &directory, wish));
+    if made.is_err() {
+        // The first error says what went wrong; the next creation sweeps what stays.
+        let _ = remove_tree(&directory);
+    }
+    made
+}
+
+/// Removes an image that no instance is made of.
+///
+/// # Errors
+/// Names the instance that is.
+pub fn remove_image(roots: &Roots, name: &str) -> Result<(), Error> {
+    let store = Store::open(roots.state())?;
+    let image = store.find(name)?;
+    make_private(&roots.instances())?;
+    let _pinned = pin_images(roots, FlockOperation::LockExclusive)?;
+    for instance in Instance::all(roots)? {
+        if instance.wish().image_digest == image.digest() {
+            return Err(Error::ImageInUse { image: name.to_owned(), instance: instance.name().clone() });
+        }
+    }
+    Ok(store.remove(name)?)
+}
+
+fn pin_images(roots: &Roots, operation: FlockOperation) -> Result<File, Error> {
+    let path = roots.instances().join(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(Error::file("open", &path))?;
+    rustix::fs::flock(&file, operation).map_err(Error::file("lock", &path))?;
+    Ok(file)
+}
+
+/// Removes what killed creations and removals left, an hour later.
+fn sweep(instances: &Path) {
+    let Ok(entries) = std::fs::read_dir(instances) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let left = name.starts_with(".new-") || name.starts_with(".removed-");
+        let age =
+            entry.metadata().and_then(|data| data.modified()).map(|at| at.elapsed().unwrap_or_default());
+        if left && age.is_ok_and(|age| age.as_secs() > 3600) {
+            let _ = remove_tree(&entry.path());
+        }
+    }
+}
+
+fn wish(id: &str, name: InstanceName, image: &Image, layers: Vec<PathBuf>, options: &Options) -> Wish {
+    let hostname = options.overrides.hostname.clone().unwrap_or_else(|| name.to_string());
+    Wish {
+        id: format!("{name}-{id}"),
+        name,
+        created: now(),
+        image: image.reference().to_owned(),
+        image_digest: image.digest().to_owned(),
+        layers,
+        command: Vec::new(),
+        hostname,
+        limits: options.limits.clone(),
+        network: options.network,
+        ports: options.ports.clone(),
+        add_hosts: options.add_hosts.clone(),
+        dns: options.dns.clone(),
+        restart: options.restart,
+        stop_signal: options.stop_signal.unwrap_or_else(|| image.stop_signal()),
+        stop_timeout_ms: u64::try_from(options.stop_timeout.as_millis()).unwrap_or(u64::MAX),
+        init: options.init,
+        terminal: options.terminal,
+        remove: options.remove,
+        labels: options.labels.clone(),
+        log: options.log,
+    }
+}
+
+fn fill(
+    roots: &Roots,
+    directory: &Path,
+    image: &Image,
+    mut wish: Wish,
+    options: &Options,
+) -> Result<Wish, Error> {
+    make_private(directory)?;
+    let (upper, work) = (directory.join("upper"), directory.join("work"));
+    make_private(&upper)?;
+    make_private(&work)?;
+    let runtime_spec = {
+        // This mount ends with the block: the supervisor makes its own over the same directories.
+        let root = mount_overlay(&wish.layers, &upper, &work)?;
+        // The upper directory is the root directory of the instance, which any user in it passes.
+        rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755))
+            .map_err(Error::file("chmod", &upper))?;
+        image.runtime_spec(root.as_fd(), &options.overrides)?
+    };
+    let runtime_spec = spec::complete(runtime_spec, &wish, options, &roots.instance(&wish.name))?;
+    wish.command = command_of(&runtime_spec);
+    durable::replace_json(&directory.join("config.json"), &runtime_spec)?;
+    durable::replace_json(&directory.join("state.json"), &State::created())?;
+    durable::replace_json(&directory.join("instance.json"), &wish)?;
+    durable::sync_directory(directory)?;
+    Ok(wish)
+}
+
+fn command_of(spec: &Spec) -> Vec<String> {
+    spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default()
+}
+
+fn random_id() -> Result<String, Error> {
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::system("get random bytes")(std::io::Error::other(error.to_string())))?;
+    Ok(hex::encode(bytes))
+}

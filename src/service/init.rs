@@ -1,0 +1,73 @@
+//! Process 1 of an instance that was started with `--init`: starts the service as its child, passes
+//! signals on to it, and reaps every orphan.
+use crate::service::{NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::io;
+use std::process::Command;
+
+/// Signals that concern this process and are not passed on.
+const KEPT: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGABRT,
+    Signal::SIGSYS,
+];
+
+/// Runs `command` and returns its exit status, 128 and the signal's number when a signal ended it.
+pub fn run(command: &[OsString]) -> u8 {
+    let Some((program, arguments)) = command.split_first() else { return OWN_FAILURE };
+    let waited = SigSet::all();
+    if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&waited), None).is_err() {
+        return OWN_FAILURE;
+    }
+    // The standard library unblocks all signals in the child.
+    match Command::new(program).args(arguments).spawn() {
+        Ok(child) => match i32::try_from(child.id()) {
+            Ok(pid) => attend(Pid::from_raw(pid), &waited),
+            Err(_) => OWN_FAILURE,
+        },
+        Err(error) => {
+            eprintln!("wharf: execute {}: {error}", program.to_string_lossy());
+            if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+        }
+    }
+}
+
+fn attend(service: Pid, waited: &SigSet) -> u8 {
+    loop {
+        // Ended children first: they may have ended before the first wait for a signal.
+        if let Some(status) = reap(service) {
+            return status;
+        }
+        match waited.wait() {
+            Ok(signal) if KEPT.contains(&signal) => {}
+            // The service may have ended a moment ago; its end is seen in the next round.
+            Ok(signal) => drop(kill(service, signal)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reaps every ended child; the exit status of the service when it was among them.
+fn reap(service: Pid) -> Option<u8> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == service => {
+                return Some(u8::try_from(code).unwrap_or(u8::MAX));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == service => {
+                return Some(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX));
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The process that stands by an instance from its start to its end: this program, executed again.
+//!
+//! One thread, one `poll(2)` over: the instance's pidfd, its output, the socket that commands connect to,
+//! the socket pair to the command that started it, signals, and two deadlines (when to kill what does not
+//! stop, when to start what has ended). Whatever kills it, the files and the kernel hold all it knew.
+
+mod connections;
+mod launch;
+mod life;
+mod output;
+mod waiting;
+
+use super::client::Purpose;
+use super::control::Report;
+use super::lock::SupervisorLock;
+use super::{Error, Instance, Roots};
+use crate::container::seal;
+use crate::sys::fd::{adopt, become_standard_stream};
+use life::Life;
+use output::Copies;
+use rustix::fs::{FileType, Mode, OFlags};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A supervisor that has just told of its end still holds the lock for a moment.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Arguments of the hidden command `wharf supervise`.
+#[derive(Debug)]
+pub struct Arguments {
+    /// `--root`.
+    pub root: Option<PathBuf>,
+    /// `start` or `adopt`.
+    pub purpose: String,
+    /// Number of the descriptor for reports.
+    pub reports: RawFd,
+    /// Name of the instance.
+    pub name: String,
+}
+
+/// Runs as a supervisor until the instance has ended for good.
+pub fn main(arguments: &Arguments) -> ExitCode {
+    // Before anything of an instance exists, for it could reach this program's file (CVE-2019-5736).
+    if let Err(error) = seal::ensure() {
+        return tell_failure(arguments.reports, &error.into());
+    }
+    match supervise(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => tell_failure(arguments.reports, &error),
+    }
+}
+
+fn supervise(arguments: &Arguments) -> Result<(), Error> {
+    let roots = Roots::new(arguments.root.as_deref())?;
+    let attached = leave_the_caller()?;
+    let reports = Reports::adopt(arguments.reports)?;
+    let instance = Instance::find(&roots, &arguments.name)?;
+    let Some(lock) = SupervisorLock::take_within(&instance.path("supervisor.lock"), PATIENCE)? else {
+        reports.send(&Report::Busy, None);
+        return Ok(());
+    };
+    let purpose = if arguments.purpose == Purpose::Adopt.word() { Purpose::Adopt } else { Purpose::Start };
+    Life::begin(instance, lock, attached, reports, purpose)?.live()
+}
+
+/// Standard streams of the command that started this supervisor, as far as it gave any.
+#[derive(Debug, Default)]
+struct Attached {
+    stdin: Option<OwnedFd>,
+    copies: Copies,
+}
+
+/// Leaves the caller's session and directory, and takes its standard streams away from their numbers.
+fn leave_the_caller() -> Result<Attached, Error> {
+    let failed = || Error::system("become a process of its own");
+    // Fails only for the leader of a process group, which a process just made is not.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/").map_err(failed())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let null =
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed())?;
+    let mut taken = [None, None, None];
+    for (number, slot) in taken.iter_mut().enumerate() {
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        *slot = pipe_at(number).map_err(failed())?;
+        become_standard_stream(null.as_fd(), number).map_err(failed())?;
+    }
+    let [stdin, stdout, stderr] = taken;
+    for copy in [&stdout, &stderr].into_iter().flatten() {
+        rustix::io::ioctl_fionbio(copy, true).map_err(failed())?;
+    }
+    Ok(Attached { stdin, copies: Copies::of(stdout, stderr) })
+}
+
+/// A pipe at the number of a standard stream; everything else there is /dev/null.
+fn pipe_at(number: u8) -> Result<Option<OwnedFd>, rustix::io::Errno> {
+    let stream: BorrowedFd<'_> = match number {
+        0 => rustix::stdio::stdin(),
+        1 => rustix::stdio::stdout(),
+        _ => rustix::stdio::stderr(),
+    };
+    let is_pipe = FileType::from_raw_mode(rustix::fs::fstat(stream)?.st_mode) == FileType::Fifo;
+    is_pipe.then(|| rustix::io::fcntl_dupfd_cloexec(stream, 3)).transpose()
+}
+
+/// The way back to the command that started this supervisor, for as long as it listens.
+#[derive(Debug)]
+struct Reports(Option<OwnedFd>);
+
+impl Reports {
+    fn adopt(number: RawFd) -> Result<Self, Error> {
+        let failed = || Error::system("take the descriptor for reports");
+        let socket = adopt(number).map_err(failed())?;
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(failed())?;
+        Ok(Self(Some(socket)))
+    }
+
+    /// Tells; nobody may be listening any more.
+    fn send(&self, report: &Report, descriptor: Option<BorrowedFd<'_>>) -> bool {
+        let Some(socket) = &self.0 else { return false };
+        let Ok(text) = serde_json::to_vec(report) else { return false };
+        super::descriptor::send(socket.as_fd(), &text, descriptor).is_ok()
+    }
+}
+
+fn tell_failure(reports: RawFd, error: &Error) -> ExitCode {
+    if let Ok(reports) = Reports::adopt(reports) {
+        reports.send(&failure(error), None);
+    }
+    ExitCode::from(super::OWN_FAILURE)
+}
+
+fn failure(error: &Error) -> Report {
+    Report::Failed { message: error.to_string(), exit_code: error.exit_code() }
+}
