@@ -76,6 +76,9 @@ impl Cgroup {
     /// # Errors
     /// Names the file.
     pub fn kill(&self) -> Result<(), Error> {
+        if self.record().directories().iter().all(|directory| !directory.exists()) {
+            return Ok(());
+        }
         if let Ok(directory) = self.v2_directory()
             && tree::write(directory, "cgroup.kill", "1").is_ok()
         {

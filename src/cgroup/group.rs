@@ -122,7 +122,8 @@ impl Cgroup {
     /// # Errors
     /// Names the file.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        write_limits(&self.record, resources)
+        write_limits(&self.record, resources)?;
+        if resources.has_device_rules { filter_devices(self, resources) } else { Ok(()) }
     }
 
     /// Every process in the group and below, host pids.
@@ -237,35 +238,29 @@ fn inherit_cpuset(parent: &Path, own: &Path) -> Result<(), Error> {
 
 fn write_limits(record: &Record, resources: &Resources) -> Result<(), Error> {
     if let Some(directory) = &record.v2 {
-        for write in &resources.v2 {
-            write_one(directory, write)?;
-        }
+        write_all(directory, &resources.v2.iter().collect::<Vec<_>>())?;
     }
     for (controllers, directory) in &record.v1 {
         let own = |write: &&Write| controllers.iter().any(|name| name == write.controller);
         let writes: Vec<&Write> = resources.v1.iter().filter(own).collect();
-        write_v1(directory, &writes)?;
+        write_all(directory, &writes)?;
     }
     Ok(())
 }
 
-/// memory.limit must never be above memory.memsw.limit: when it is to be raised past it, the kernel
-/// answers EINVAL, and the sum goes first.
-fn write_v1(directory: &Path, writes: &[&Write]) -> Result<(), Error> {
+/// Some values are bounded by a neighbour's present one: memory by memory and swap, a CPU period by the
+/// quota, a burst by it too. What gets EINVAL is tried again after the others.
+fn write_all(directory: &Path, writes: &[&Write]) -> Result<(), Error> {
     let mut later = Vec::new();
     for write in writes {
         match write_one(directory, write) {
-            Err(Error::File { source, .. })
-                if write.file == "memory.limit_in_bytes"
-                    && source.raw_os_error() == Some(Errno::INVAL.raw_os_error())
-                    && writes.iter().any(|write| write.file == "memory.memsw.limit_in_bytes") =>
-            {
+            Err(Error::File { source, .. }) if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 later.push(write);
             }
-            done => done?,
+            done => done.map_err(|error| located(error, write))?,
         }
     }
-    later.into_iter().try_for_each(|write| write_one(directory, write))
+    later.into_iter().try_for_each(|write| write_one(directory, write).map_err(|error| located(error, write)))
 }
 
 fn write_one(directory: &Path, write: &Write) -> Result<(), Error> {
@@ -275,10 +270,14 @@ fn write_one(directory: &Path, write: &Write) -> Result<(), Error> {
         {
             Ok(())
         }
-        Err(Error::File { source, path, .. }) => {
-            Err(Error::config(&write.at, format!("write {path}: {source}")))
-        }
         done => done,
+    }
+}
+
+fn located(error: Error, write: &Write) -> Error {
+    match error {
+        Error::File { source, path, .. } => Error::config(&write.at, format!("write {path}: {source}")),
+        error => error,
     }
 }
 
@@ -288,12 +287,11 @@ fn filter_devices(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
         return Ok(());
     }
     if let Some(directory) = cgroup.v1_with("devices") {
-        tree::write(directory, "devices.deny", "a")?;
-        return rules.v1_lines().try_for_each(|(file, line)| tree::write(directory, file, &line));
+        return rules.v1_list()?.write(directory);
     }
     let Some(target) = cgroup.clone_into_fd() else { return Ok(()) };
     let attached = bpf::load_device_program(&rules.program())
-        .and_then(|program| bpf::attach_device_program(target, program.as_fd()));
+        .and_then(|program| bpf::set_device_program(target, program.as_fd()));
     attached.map_err(|errno| Error::File {
         action: "attach the device filter (linux.resources.devices) to",
         path: cgroup.record.v2.as_deref().unwrap_or(Path::new("")).display().to_string(),

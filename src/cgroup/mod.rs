@@ -10,6 +10,7 @@ mod freezer;
 mod group;
 mod hierarchies;
 mod inside;
+mod oom;
 mod path;
 mod resources;
 mod stats;
@@ -19,6 +20,10 @@ pub use error::Error;
 pub use group::{Cgroup, Record};
 pub use hierarchies::Hierarchies;
 pub use inside::InsideMount;
+pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use resources::Resources;
 pub use stats::Stats;
+
+#[cfg(test)]
+mod tests;

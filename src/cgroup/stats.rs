@@ -96,20 +96,6 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Processes killed by the OOM killer in this group so far.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn oom_kills(&self) -> Result<u64, Error> {
-        if let Some(directory) = self.v1_with("memory") {
-            Ok(field(&tree::read(directory, "memory.oom_control")?, "oom_kill"))
-        } else if let Some(directory) = self.v2_with("memory.events") {
-            Ok(field(&tree::read(directory, "memory.events")?, "oom_kill"))
-        } else {
-            Ok(0)
-        }
-    }
-
     fn pids_controller(&self, stats: &mut Stats) -> Result<(), Error> {
         let v1 = self.v1_with("pids");
         if let Some(directory) = v1.or_else(|| self.v2_with("pids.current")) {
@@ -154,7 +140,7 @@ fn limit(directory: &Path, file: &str) -> Result<Option<u64>, Error> {
 }
 
 /// `name value` lines.
-fn field(text: &str, name: &str) -> u64 {
+pub(super) fn field(text: &str, name: &str) -> u64 {
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(value).unwrap_or(0)
 }

@@ -8,7 +8,10 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+const BPF_F_REPLACE: u32 = 4;
 
 /// One eBPF instruction, of the few that a device program needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub enum Operation {
     Set,
     /// Skips this many instructions unless register and value are equal.
     JumpUnlessEqual(u16),
+    /// Skips this many instructions when register and value are equal.
+    JumpIfEqual(u16),
     /// Ends the program with register 0 as result.
     Exit,
 }
@@ -45,6 +50,7 @@ const AND_32: u8 = 0x54;
 const SHIFT_RIGHT_32: u8 = 0x74;
 const SET_64: u8 = 0xb7;
 const JUMP_UNLESS_EQUAL: u8 = 0x55;
+const JUMP_IF_EQUAL: u8 = 0x15;
 const EXIT: u8 = 0x95;
 
 impl Instruction {
@@ -82,6 +88,11 @@ impl Instruction {
         Self::new(JUMP_UNLESS_EQUAL, register, 0, value)
     }
 
+    /// Goes on with the next instruction unless equal; [`Instruction::jumping`] says where otherwise.
+    pub const fn jump_if_equal(register: u8, value: u32) -> Self {
+        Self::new(JUMP_IF_EQUAL, register, 0, value)
+    }
+
     /// The same instruction, skipping this many.
     #[must_use]
     pub fn jumping(self, skipped: usize) -> Self {
@@ -117,6 +128,7 @@ impl Instruction {
             SHIFT_RIGHT_32 => Operation::ShiftRight,
             SET_64 => Operation::Set,
             JUMP_UNLESS_EQUAL => Operation::JumpUnlessEqual(self.offset as u16),
+            JUMP_IF_EQUAL => Operation::JumpIfEqual(self.offset as u16),
             _ => Operation::Exit,
         }
     }
@@ -142,6 +154,27 @@ struct AttachAttr {
     target: u32,
     program: u32,
     kind: u32,
+    flags: u32,
+    replaced: u32,
+}
+
+/// The part of `union bpf_attr` that asking for attached programs reads and writes.
+#[repr(C)]
+struct QueryAttr {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+}
+
+/// The part of `union bpf_attr` that opening a program reads.
+#[repr(C)]
+struct OpenAttr {
+    id: u32,
+    next_id: u32,
     flags: u32,
 }
 
@@ -172,19 +205,60 @@ pub fn load_device_program(program: &[Instruction]) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Attaches a device program to a cgroup v2 directory, beside those of its ancestors.
+/// Makes a device program the one of a cgroup v2 directory, beside those of its ancestors. An earlier one
+/// is replaced in one step, so that there is no moment without a filter; `BPF_F_REPLACE`, Linux 5.6.
 ///
 /// # Errors
-/// The kernel's.
-pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+/// The kernel's; `BUSY` when several programs are attached, since not all of them are wharf's.
+pub fn set_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let old = attached_device_program(cgroup)?.map(open_program).transpose()?;
     let attr = AttachAttr {
         target: cgroup.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
+        flags: if old.is_some() { BPF_F_ALLOW_MULTI | BPF_F_REPLACE } else { BPF_F_ALLOW_MULTI },
+        replaced: old.as_ref().map_or(0, |old| old.as_raw_fd() as u32),
     };
-    // SAFETY: the attribute outlives the call and holds two open descriptors; the size is its own.
+    // SAFETY: the attribute outlives the call and holds open descriptors; the size is its own.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attr, size_of::<AttachAttr>()) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// The id of the device program attached to the directory itself.
+fn attached_device_program(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
+    let mut ids = [0_u32; 2];
+    let mut attr = QueryAttr {
+        target: cgroup.as_raw_fd() as u32,
+        kind: BPF_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: 2,
+        padding: 0,
+    };
+    // SAFETY: the kernel writes at most `count` ids to the array, and into the attribute at most its size;
+    // both outlive the call and nothing else refers to them during it.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut attr, size_of::<QueryAttr>()) };
+    match (result, attr.count) {
+        (0, 0) => Ok(None),
+        (0, 1) => Ok(Some(ids[0])),
+        (0, _) => Err(Errno::BUSY),
+        _ if last_errno() == Errno::NOSPC => Err(Errno::BUSY),
+        _ => Err(last_errno()),
+    }
+}
+
+fn open_program(id: u32) -> Result<OwnedFd, Errno> {
+    let attr = OpenAttr { id, next_id: 0, flags: 0 };
+    // SAFETY: the attribute outlives the call and holds no pointer; the size is its own.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, &raw const attr, size_of::<OpenAttr>())
+    };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel returned a new descriptor that nothing else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(last_errno()),
+    }
 }

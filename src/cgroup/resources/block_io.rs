@@ -79,6 +79,8 @@ impl Compiler<'_> {
             let number = format!("{}:{}", device.major(), device.minor());
             let value = match controller {
                 "blkio" => format!("{number} {}", device.rate()),
+                // v1 takes a limit away with 0, which v2 refuses.
+                _ if device.rate() == 0 => format!("{number} {v2}=max"),
                 _ => format!("{number} {v2}={}", device.rate()),
             };
             self.set(controller, &field, [Some(v1), Some("io.max")], value)?;

@@ -8,13 +8,17 @@ const DEFAULT_PERIOD_US: u64 = 100_000;
 
 impl Compiler<'_> {
     pub(super) fn cpu(&mut self, cpu: &LinuxCpu) -> Result<(), Error> {
-        if let Some(idle) = cpu.idle() {
-            self.set("cpu", "cpu.idle", [Some("cpu.idle"), Some("cpu.idle")], idle.to_string())?;
+        // An idle group takes no weight: idle goes first where it ends, and last where it begins.
+        if cpu.idle() == Some(0) {
+            self.idle(0)?;
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             let v1 = self.home("cpu", "cpu.shares")? == Home::V1;
             let value = if v1 { shares } else { weight_of_shares(shares) };
             self.set("cpu", "cpu.shares", [Some("cpu.shares"), Some("cpu.weight")], value.to_string())?;
+        }
+        if let Some(idle) = cpu.idle().filter(|idle| *idle != 0) {
+            self.idle(idle)?;
         }
         self.bandwidth(cpu)?;
         if let Some(burst) = cpu.burst() {
@@ -40,6 +44,10 @@ impl Compiler<'_> {
             }
         }
         Ok(())
+    }
+
+    fn idle(&mut self, idle: i64) -> Result<(), Error> {
+        self.set("cpu", "cpu.idle", [Some("cpu.idle"), Some("cpu.idle")], idle.to_string())
     }
 
     fn bandwidth(&mut self, cpu: &LinuxCpu) -> Result<(), Error> {

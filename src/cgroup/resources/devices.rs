@@ -1,18 +1,20 @@
 //! The device filter: `linux.resources.devices` as lines for v1's devices controller, and as a BPF
-//! program for v2. A device is allowed by the last rule that matches it; without a match it is denied.
+//! program for v2. Each kind of access to a device is decided by the last rule that matches it; without a match it
+//! is denied. An access of several kinds is allowed when each of them is.
+use super::device_list::DeviceList;
 use crate::cgroup::Error;
 use crate::sys::bpf::Instruction;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 /// `BPF_DEVCG_ACC_*`, linux/bpf.h.
-const MKNOD: u8 = 1;
-const READ: u8 = 2;
-const WRITE: u8 = 4;
-const ALL: u8 = MKNOD | READ | WRITE;
+pub(super) const MKNOD: u8 = 1;
+pub(super) const READ: u8 = 2;
+pub(super) const WRITE: u8 = 4;
+pub(super) const ALL: u8 = MKNOD | READ | WRITE;
 
 /// Which kind of node a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
     Any,
     Block,
     Character,
@@ -20,12 +22,12 @@ enum Kind {
 
 /// One rule; `None` is every major or minor number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rule {
-    allow: bool,
-    kind: Kind,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: u8,
+pub(super) struct Rule {
+    pub(super) allow: bool,
+    pub(super) kind: Kind,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    pub(super) access: u8,
 }
 
 /// The rules in the order of the config, then those that every container needs.
@@ -67,12 +69,13 @@ impl Rules {
         self.0.is_empty()
     }
 
-    /// (file, line) pairs for v1, after everything has been denied.
-    pub(in crate::cgroup) fn v1_lines(&self) -> impl Iterator<Item = (&'static str, String)> {
-        self.0.iter().map(|rule| (if rule.allow { "devices.allow" } else { "devices.deny" }, rule.line()))
+    /// What `devices.list` is to say on v1.
+    pub(in crate::cgroup) fn v1_list(&self) -> Result<DeviceList, Error> {
+        DeviceList::compile(&self.0)
     }
 
-    /// The v2 program: rules from the last to the first, the first that matches decides.
+    /// The v2 program: rules from the last to the first, with the kinds of access that none has decided yet.
+    /// One that allows takes its kinds off, and none left is allowed; one that denies a kind left ends it.
     pub(in crate::cgroup) fn program(&self) -> Vec<Instruction> {
         let mut program = vec![
             Instruction::load_word(Self::SCRATCH, Self::CONTEXT, 0),
@@ -86,7 +89,7 @@ impl Rules {
         for rule in self.0.iter().rev() {
             rule.append(&mut program);
             if rule.matches_everything() {
-                return program;
+                break;
             }
         }
         program.extend([Instruction::set(Self::RESULT, 0), Instruction::exit()]);
@@ -138,21 +141,8 @@ impl Rule {
         Ok(Self { allow: rule.allow(), kind, major, minor, access })
     }
 
-    fn matches_everything(&self) -> bool {
+    pub(super) fn matches_everything(&self) -> bool {
         self.kind == Kind::Any && self.major.is_none() && self.minor.is_none() && self.access == ALL
-    }
-
-    fn line(&self) -> String {
-        let kind = match self.kind {
-            Kind::Any => "a",
-            Kind::Block => "b",
-            Kind::Character => "c",
-        };
-        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
-        let access: String =
-            letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, c)| c).collect();
-        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
     }
 
     /// A test for each condition that jumps over the rule when it fails, then the verdict.
@@ -163,23 +153,37 @@ impl Rule {
             Kind::Block => tests.push(Instruction::jump_unless_equal(Rules::KIND, 1)),
             Kind::Character => tests.push(Instruction::jump_unless_equal(Rules::KIND, 2)),
         }
-        if self.access != ALL {
-            // Every access asked for must be in the rule's.
-            program.push(Instruction::move_register(Rules::SCRATCH, Rules::ACCESS));
-            program.push(Instruction::and(Rules::SCRATCH, u32::from(ALL & !self.access)));
-            tests.push(Instruction::jump_unless_equal(Rules::SCRATCH, 0));
-        }
         if let Some(major) = self.major {
             tests.push(Instruction::jump_unless_equal(Rules::MAJOR, major));
         }
         if let Some(minor) = self.minor {
             tests.push(Instruction::jump_unless_equal(Rules::MINOR, minor));
         }
+        let verdict = self.verdict();
         let count = tests.len();
         for (index, test) in tests.into_iter().enumerate() {
-            program.push(test.jumping(count - index - 1 + 2));
+            program.push(test.jumping(count - index - 1 + verdict.len()));
         }
-        program.extend([Instruction::set(Rules::RESULT, u32::from(self.allow)), Instruction::exit()]);
+        program.extend(verdict);
+    }
+
+    /// For a device that matches; goes on with the next rule where this one leaves something undecided.
+    fn verdict(&self) -> Vec<Instruction> {
+        let access = u32::from(self.access);
+        let mut verdict = if self.allow {
+            vec![
+                Instruction::and(Rules::ACCESS, !access),
+                Instruction::jump_unless_equal(Rules::ACCESS, 0).jumping(2),
+            ]
+        } else {
+            vec![
+                Instruction::move_register(Rules::SCRATCH, Rules::ACCESS),
+                Instruction::and(Rules::SCRATCH, access),
+                Instruction::jump_if_equal(Rules::SCRATCH, 0).jumping(2),
+            ]
+        };
+        verdict.extend([Instruction::set(Rules::RESULT, u32::from(self.allow)), Instruction::exit()]);
+        verdict
     }
 }
 
@@ -211,7 +215,10 @@ mod tests {
                 Operation::JumpUnlessEqual(offset) if registers[to] != u64::from(value) => {
                     at += usize::from(offset);
                 }
-                Operation::JumpUnlessEqual(_) => {}
+                Operation::JumpIfEqual(offset) if registers[to] == u64::from(value) => {
+                    at += usize::from(offset);
+                }
+                Operation::JumpUnlessEqual(_) | Operation::JumpIfEqual(_) => {}
                 Operation::Exit => return registers[0] == 1,
             }
         }
@@ -243,17 +250,23 @@ mod tests {
     }
 
     #[test]
-    fn a_config_that_allows_all_ends_in_one_rule() {
-        let program = rules(r#"[{"allow":true,"type":"a","access":"rwm"}]"#).program();
-        assert!(verdict(&program, 1, ALL, 8, 0));
+    fn a_denied_kind_of_access_cannot_hide_behind_an_allowed_one() {
+        let rules = rules(
+            r#"[{"allow":true,"type":"b","major":8,"access":"rwm"},
+                {"allow":false,"type":"b","major":8,"minor":1,"access":"w"},
+                {"allow":true,"type":"c","major":4,"access":"r"},{"allow":true,"type":"c","minor":64,"access":"w"}]"#,
+        );
+        let program = rules.program();
+        assert!(verdict(&program, 1, READ, 8, 1));
+        assert!(!verdict(&program, 1, READ | WRITE, 8, 1), "opened for both, it could be written");
+        assert!(verdict(&program, 1, READ | WRITE, 8, 2));
+        assert!(verdict(&program, 2, READ | WRITE, 4, 64), "two rules allow one kind each");
     }
 
     #[test]
-    fn v1_lines_keep_the_order() {
-        let rules = rules(r#"[{"allow":false},{"allow":true,"type":"b","major":8,"access":"rw"}]"#);
-        let lines: Vec<_> = rules.v1_lines().take(2).collect();
-        assert_eq!(lines[0], ("devices.deny", "a *:* rwm".to_owned()));
-        assert_eq!(lines[1], ("devices.allow", "b 8:* rw".to_owned()));
+    fn a_config_that_allows_all_ends_in_one_rule() {
+        let program = rules(r#"[{"allow":true,"type":"a","access":"rwm"}]"#).program();
+        assert!(verdict(&program, 1, ALL, 8, 0));
     }
 
     #[test]

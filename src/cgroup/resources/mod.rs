@@ -1,6 +1,7 @@
 //! `linux.resources`, compiled into values ready to be written; runtime-spec config-linux.md#control-groups.
 mod block_io;
 mod cpu;
+mod device_list;
 pub(super) mod devices;
 mod memory;
 
@@ -27,6 +28,8 @@ pub struct Resources {
     pub(super) v1: Vec<Write>,
     pub(super) v2: Vec<Write>,
     pub(super) devices: devices::Rules,
+    /// The config has device rules of its own; an update without leaves the filter as it is.
+    pub(super) has_device_rules: bool,
 }
 
 impl Resources {
@@ -39,6 +42,11 @@ impl Resources {
         let mut compiler = Compiler { hierarchies, resources: Self::default() };
         let Some(spec) = spec else { return Ok(compiler.resources) };
         compiler.resources.devices = devices::Rules::compile(spec.devices().as_deref().unwrap_or_default())?;
+        compiler.resources.has_device_rules = spec.devices().as_ref().is_some_and(|rules| !rules.is_empty());
+        if hierarchies.home("devices") == Home::V1 {
+            // What v1 cannot express is to be found before anything exists.
+            compiler.resources.devices.v1_list()?;
+        }
         if let Some(memory) = spec.memory() {
             compiler.memory(memory)?;
         }
@@ -123,7 +131,8 @@ impl Compiler<'_> {
                 return Err(Error::config(&at, format!("{size:?} is not a page size such as 2MB")));
             }
             let files = [format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max")];
-            let value = if limit.limit() < 0 { "max".to_owned() } else { limit.limit().to_string() };
+            let unlimited = if self.home("hugetlb", &field)? == Home::V1 { "-1" } else { "max" };
+            let value = if limit.limit() < 0 { unlimited.to_owned() } else { limit.limit().to_string() };
             self.set("hugetlb", &field, [Some(&files[0]), Some(&files[1])], value)?;
         }
         Ok(())

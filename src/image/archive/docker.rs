@@ -1,0 +1,77 @@
+//! docker-archives, as `docker save` and `podman save` write them: manifest.json, a config and layers
+//! for each image. The store gets an OCI manifest over the same blobs.
+use super::super::compression::{Compression, decompressed};
+use super::super::manifest::parse_config;
+use super::super::store::blobs::Staged;
+use super::super::{Error, ImageName};
+use super::Found;
+use super::files::Files;
+use super::oci::check_layer_count;
+use serde::Deserialize;
+use std::fs::File;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+pub(super) fn read(files: &Files<'_>) -> Result<Vec<Found>, Error> {
+    let what = format!("manifest.json of {}", files.what);
+    let items: Vec<Item> = serde_json::from_slice(&files.document("manifest.json")?)
+        .map_err(|error| Error::invalid(&what, format!("is malformed: {error}")))?;
+    let mut found = Vec::new();
+    for item in &items {
+        let tags = item.repo_tags.as_deref().unwrap_or_default();
+        let names: Result<Vec<ImageName>, Error> = tags.iter().map(|tag| tag.parse()).collect();
+        let names = names?;
+        if names.is_empty() {
+            found.push(image(files, item, None)?);
+        }
+        for name in names {
+            found.push(image(files, item, Some(name))?);
+        }
+    }
+    Ok(found)
+}
+
+fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Found, Error> {
+    let what = format!("{} of {}", item.config, files.what);
+    let config = files.staged(&item.config)?;
+    let parsed = parse_config(&files.document(&item.config)?, &what)?;
+    check_layer_count(parsed.rootfs().diff_ids().len(), item.layers.len(), &what)?;
+    let mut layers = Vec::with_capacity(item.layers.len());
+    for layer in &item.layers {
+        layers.push(files.staged(layer)?);
+    }
+    let descriptors: Result<Vec<_>, Error> =
+        layers.iter().map(|layer| Ok(descriptor(layer_type(layer)?, layer))).collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": descriptors?,
+    });
+    let manifest = files.stage_bytes(manifest.to_string().as_bytes())?;
+    let blobs = std::iter::once(config).chain(layers).collect();
+    Ok(Found { name, manifest, media_type: MANIFEST.to_owned(), blobs })
+}
+
+fn descriptor(media_type: &str, blob: &Staged) -> serde_json::Value {
+    serde_json::json!({ "mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size })
+}
+
+fn layer_type(layer: &Staged) -> Result<&'static str, Error> {
+    let file = File::open(&layer.path).map_err(Error::file("open", &layer.path))?;
+    let (compression, _) = decompressed(file).map_err(Error::file("read", &layer.path))?;
+    Ok(match compression {
+        Compression::None => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    })
+}

@@ -1,0 +1,114 @@
+//! OCI image layouts: image-spec image-layout.md.
+use super::super::manifest::{Document, choose, digest_of, parse_config};
+use super::super::store::blobs::Staged;
+use super::super::{Error, ImageName};
+use super::Found;
+use super::files::Files;
+use oci_spec::image::{Descriptor, ImageIndex};
+
+/// containerd and Docker state the full name here, `ref.name` often holds a tag alone.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(in crate::image) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Indexes may point to indexes; no real one does so more often.
+const DEPTH_LIMIT: usize = 4;
+
+pub(super) fn read(files: &Files<'_>, stem: &Option<String>) -> Result<Vec<Found>, Error> {
+    let what = format!("index.json of {}", files.what);
+    let bytes = files.document("index.json")?;
+    let Document::Index(index) = Document::parse(&bytes, &what)? else {
+        return Err(Error::invalid(what, "is no index"));
+    };
+    let mut found = Vec::new();
+    for descriptor in images_of(&index, &what)? {
+        let name = name_of(descriptor, stem.as_deref());
+        found.push(image(files, descriptor, name, 0)?);
+    }
+    Ok(found)
+}
+
+/// Unnamed entries of several platforms are one image; named ones are images of their own.
+fn images_of<'a>(index: &'a ImageIndex, what: &str) -> Result<Vec<&'a Descriptor>, Error> {
+    let named = |descriptor: &&Descriptor| {
+        descriptor
+            .annotations()
+            .as_ref()
+            .is_some_and(|notes| notes.contains_key(REF_NAME) || notes.contains_key(CONTAINERD_NAME))
+    };
+    let images: Vec<&Descriptor> = index.manifests().iter().filter(named).collect();
+    match images.is_empty() {
+        true if index.manifests().is_empty() => Ok(Vec::new()),
+        true => choose(index, what).map(|only| vec![only]),
+        false => Ok(images),
+    }
+}
+
+fn name_of(descriptor: &Descriptor, stem: Option<&str>) -> Option<ImageName> {
+    let notes = descriptor.annotations().as_ref();
+    let note = |key: &str| notes.and_then(|notes| notes.get(key)).filter(|note| !note.is_empty());
+    if let Some(name) = note(CONTAINERD_NAME).and_then(|name| name.parse().ok()) {
+        return Some(name);
+    }
+    match note(REF_NAME) {
+        Some(name) if name.contains(['/', ':']) => name.parse().ok(),
+        Some(tag) => format!("{}:{tag}", stem?).parse().ok(),
+        None => stem?.parse().ok(),
+    }
+}
+
+fn image(
+    files: &Files<'_>,
+    descriptor: &Descriptor,
+    name: Option<ImageName>,
+    depth: usize,
+) -> Result<Found, Error> {
+    let staged = blob(files, descriptor, "manifest")?;
+    let what = format!("manifest {} of {}", staged.digest, files.what);
+    let bytes = files.document(&blob_name(descriptor)?)?;
+    let manifest = match Document::parse(&bytes, &what)? {
+        Document::Manifest(manifest) => manifest,
+        Document::Index(_) if depth >= DEPTH_LIMIT => {
+            return Err(Error::invalid(what, "indexes point to each other without end"));
+        }
+        Document::Index(index) => return image(files, choose(&index, &what)?, name, depth + 1),
+    };
+    let config = blob(files, manifest.config(), "config")?;
+    let text = files.document(&blob_name(manifest.config())?)?;
+    let parsed = parse_config(&text, &format!("the config of {what}"))?;
+    check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?;
+    let mut blobs = vec![config];
+    for (index, layer) in manifest.layers().iter().enumerate() {
+        blobs.push(blob(files, layer, &format!("layer {index}"))?);
+    }
+    Ok(Found { name, manifest: staged, media_type: descriptor.media_type().to_string(), blobs })
+}
+
+pub(super) fn check_layer_count(diff_ids: usize, layers: usize, what: &str) -> Result<(), Error> {
+    if diff_ids == layers {
+        return Ok(());
+    }
+    Err(Error::invalid(what, format!("has {layers} layers, but its config names {diff_ids} diff_ids")))
+}
+
+fn blob_name(descriptor: &Descriptor) -> Result<String, Error> {
+    Ok(format!("blobs/sha256/{}", digest_of(descriptor)?.hex()))
+}
+
+/// A blob with the digest and size that its descriptor promises.
+fn blob(files: &Files<'_>, descriptor: &Descriptor, kind: &str) -> Result<Staged, Error> {
+    let expected = digest_of(descriptor)?;
+    let staged = files.staged(&blob_name(descriptor)?)?;
+    if staged.digest != expected {
+        let what = format!("{kind} of {}", files.what);
+        return Err(Error::Mismatch {
+            what,
+            expected: expected.to_string(),
+            found: staged.digest.to_string(),
+        });
+    }
+    if staged.size != descriptor.size() {
+        let reason = format!("is {} bytes long, but {} were promised", staged.size, descriptor.size());
+        return Err(Error::invalid(format!("{kind} {expected} of {}", files.what), reason));
+    }
+    Ok(staged)
+}

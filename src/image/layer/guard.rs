@@ -1,0 +1,73 @@
+//! Bounds on what a layer's stream makes us read.
+use super::Limits;
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// Names, links and extended attributes of one entry; the kernel's own limits on them are far lower.
+const HEADERS_LIMIT: u64 = 2 << 20;
+
+/// Shared by the stream and by whoever walks it.
+#[derive(Debug, Clone)]
+pub(super) struct Guard(Rc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// What headers may still read; `None` while an entry's content is read.
+    headers: Cell<Option<u64>>,
+    total: Cell<u64>,
+    limits: Limits,
+}
+
+impl Guard {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits }))
+    }
+
+    /// From here on headers are read: they are small, whatever their own size field says.
+    pub(super) fn expect_headers(&self) {
+        self.0.headers.set(Some(HEADERS_LIMIT));
+    }
+
+    /// From here on content is read.
+    pub(super) fn expect_content(&self) {
+        self.0.headers.set(None);
+    }
+
+    pub(super) fn stream<R: Read>(&self, inner: R) -> Guarded<R> {
+        Guarded { inner, guard: self.clone() }
+    }
+
+    fn take(&self, length: u64) -> io::Result<()> {
+        let state = &self.0;
+        let total = state.total.get() + length;
+        state.total.set(total);
+        if total > state.limits.bytes {
+            let text = format!("unpacks to more than {} bytes; a decompression bomb", state.limits.bytes);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let Some(left) = state.headers.get() else { return Ok(()) };
+        let left = left.checked_sub(length).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("has headers of more than {HEADERS_LIMIT} bytes"),
+            )
+        })?;
+        state.headers.set(Some(left));
+        Ok(())
+    }
+}
+
+/// A stream under guard.
+pub(super) struct Guarded<R> {
+    inner: R,
+    guard: Guard,
+}
+
+impl<R: Read> Read for Guarded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.guard.take(length as u64)?;
+        Ok(length)
+    }
+}

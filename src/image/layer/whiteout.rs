@@ -1,0 +1,143 @@
+//! What a layer takes away from those below it: image-spec layer.md#whiteouts.
+use super::place::{EntryPath, kind_at, names_in, remove_at};
+use super::{Error, refuse};
+use rustix::fs::{FileType, Mode, XattrFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+const PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// overlayfs.rst, "whiteouts and opaque directories".
+const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
+
+/// A mark in the layer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Mark<'a> {
+    /// Hides this name of lower layers.
+    Name(&'a [u8]),
+    /// Hides everything in this directory of lower layers.
+    Opaque,
+    /// AUFS's own files, of no meaning to others.
+    Ignored,
+}
+
+impl<'a> Mark<'a> {
+    /// Reads an entry's last name; `None` is an ordinary entry.
+    pub(super) fn parse(name: &'a [u8]) -> Option<Self> {
+        if name == OPAQUE {
+            return Some(Self::Opaque);
+        }
+        match name.strip_prefix(PREFIX)? {
+            hidden if hidden.starts_with(PREFIX) => Some(Self::Ignored),
+            hidden => Some(Self::Name(hidden)),
+        }
+    }
+}
+
+/// What becomes of the marks.
+#[derive(Debug)]
+pub(in crate::image) enum Whiteouts {
+    /// The layer is a directory of its own: marks take overlayfs's form.
+    Overlay,
+    /// Layers are laid over each other in one directory: marks remove. Holds what this layer has made,
+    /// because a mark is about lower layers only.
+    Remove(HashSet<Vec<u8>>),
+}
+
+impl Whiteouts {
+    /// Marks that remove, for the next layer of one directory.
+    pub(in crate::image) fn removing() -> Self {
+        Self::Remove(HashSet::new())
+    }
+
+    /// Remembers an entry of this layer.
+    pub(super) fn made(&mut self, path: &EntryPath) {
+        if let Self::Remove(made) = self {
+            let mut path = path.clone();
+            while !path.is_root() && made.insert(path.bytes()) {
+                path = path.parent();
+            }
+        }
+    }
+
+    /// Hides one name of lower layers.
+    pub(super) fn hide(&self, parent: BorrowedFd<'_>, at: &EntryPath, name: &[u8]) -> Result<(), Error> {
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(refuse(&at.bytes(), "is a whiteout of nothing; refused"));
+        }
+        let own = kind_at(parent, name).map_err(|errno| failed(at, errno))?;
+        let hidden = at.parent().child(name);
+        let done = match self {
+            Self::Remove(made) if made.contains(&hidden.bytes()) => Ok(()),
+            Self::Remove(_) => remove_at(parent, name),
+            Self::Overlay => match own {
+                None => make_whiteout(parent, name),
+                // The layer has this directory itself: only what lower layers have in it is to be hidden.
+                Some(FileType::Directory) => {
+                    open_directory(parent, name).and_then(|fd| set_opaque(fd.as_fd()))
+                }
+                Some(_) => Ok(()),
+            },
+        };
+        done.map_err(|errno| failed(at, errno))
+    }
+
+    /// Hides everything that lower layers have in this directory.
+    pub(super) fn hide_all(&self, directory: BorrowedFd<'_>, at: &EntryPath) -> Result<(), Error> {
+        let done = match self {
+            Self::Overlay => open_directory(directory, b".").and_then(|fd| set_opaque(fd.as_fd())),
+            Self::Remove(made) => remove_others(directory, &at.parent(), made),
+        };
+        done.map_err(|errno| failed(at, errno))
+    }
+}
+
+fn failed(at: &EntryPath, errno: Errno) -> Error {
+    refuse(&at.bytes(), &format!("apply the whiteout: {}", std::io::Error::from(errno)))
+}
+
+/// overlayfs takes a character device 0:0 for a whiteout.
+fn make_whiteout(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), rustix::fs::makedev(0, 0))
+}
+
+/// Whether overlayfs would take what stands there for a whiteout.
+pub(super) fn is_whiteout(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
+    rustix::fs::statat(parent, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    })
+}
+
+pub(super) fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fsetxattr(directory, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<std::os::fd::OwnedFd, Errno> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn remove_others(directory: BorrowedFd<'_>, at: &EntryPath, made: &HashSet<Vec<u8>>) -> Result<(), Errno> {
+    let directory = open_directory(directory, b".")?;
+    for name in names_in(directory.as_fd())? {
+        if !made.contains(&at.child(&name).bytes()) {
+            remove_at(directory.as_fd(), &name)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_told_from_names() {
+        assert_eq!(Mark::parse(b".wh.gone"), Some(Mark::Name(b"gone")));
+        assert_eq!(Mark::parse(b".wh..wh..opq"), Some(Mark::Opaque));
+        assert_eq!(Mark::parse(b".wh..wh.plnk"), Some(Mark::Ignored));
+        assert_eq!(Mark::parse(b".whatever"), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! The content store: an OCI image layout at `ROOT/images`, and the layers unpacked from it.
+
+pub(in crate::image) mod blobs;
+mod index;
+
+use super::archive;
+use super::bundle;
+use super::config::{Overrides, runtime_spec, stop_signal};
+use super::manifest::{Document, digest_of, parse_config};
+use super::unpacked::{Layer, Unpacked};
+use super::{Digest, Error, ImageName, Source};
+use blobs::{Blobs, Staging};
+use index::Entry;
+use oci_spec::image::{ImageConfiguration, ImageManifest};
+use oci_spec::runtime::Spec;
+use rustix::fs::{FlockOperation, flock};
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// image-spec image-layout.md#oci-layout-file
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The content store (an OCI image layout) and the unpacked layers, below one root directory.
+#[derive(Debug)]
+pub struct Store {
+    layout: PathBuf,
+    blobs: Blobs,
+    unpacked: Unpacked,
+}
+
+/// One image of the store, its manifest and configuration read and verified.
+#[derive(Debug)]
+pub struct Image {
+    reference: String,
+    digest: String,
+    manifest: ImageManifest,
+    config: ImageConfiguration,
+}
+
+/// One line of `wharf images`.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Summary {
+    /// Familiar name, such as `web:latest`; the digest of an image without a name.
+    pub reference: String,
+    /// Digest of the manifest.
+    pub digest: String,
+    /// RFC 3339, from the image's configuration.
+    pub created: Option<String>,
+    /// Sum of the compressed layers, bytes.
+    pub size_bytes: u64,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+}
+
+impl Store {
+    /// Opens, or makes with mode 0700, `root/images` and `root/layers`.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let layout = root.join("images");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&layout)
+            .map_err(Error::file("create", &layout))?;
+        let blobs = Blobs::open(&layout)?;
+        let unpacked = Unpacked::open(root)?;
+        if !layout.join("oci-layout").exists() {
+            index::replace(&layout.join("oci-layout"), LAYOUT)?;
+        }
+        Ok(Self { layout, blobs, unpacked })
+    }
+
+    /// One writer at a time; the lock goes with the returned file.
+    fn lock(&self) -> Result<File, Error> {
+        let path = self.layout.join(".lock");
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|errno| Error::file("lock", &path)(errno.into()))?;
+        Ok(file)
+    }
+
+    /// Reads images into the store, verifying every digest; unpacks nothing. `tag` names the image of an
+    /// archive that holds just one.
+    ///
+    /// # Errors
+    /// Names what is wrong with the archive; the store is as it was before.
+    pub fn load(&self, source: &Source, tag: Option<&str>) -> Result<Vec<Summary>, Error> {
+        let tag: Option<ImageName> = tag.map(str::parse).transpose()?;
+        let _lock = self.lock()?;
+        let staging = Staging::new(&self.layout)?;
+        let found = archive::read(source, tag.as_ref(), &staging)?;
+        let mut entries = index::read(&self.layout)?;
+        let mut loaded = Vec::with_capacity(found.len());
+        for image in &found {
+            for blob in image.blobs.iter().chain([&image.manifest]) {
+                self.blobs.commit(blob)?;
+            }
+            let manifest = &image.manifest;
+            let entry =
+                Entry::new(image.name.clone(), manifest.digest.clone(), manifest.size, &image.media_type)?;
+            entries.retain(|old| match &image.name {
+                Some(name) => old.name.as_ref() != Some(name),
+                None => old.name.is_some() || old.digest != entry.digest,
+            });
+            entries.push(entry.clone());
+            loaded.push(entry);
+        }
+        self.blobs.sync()?;
+        index::write(&self.layout, &entries)?;
+        loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+    }
+
+    /// Every image.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn list(&self) -> Result<Vec<Summary>, Error> {
+        index::read(&self.layout)?.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+    }
+
+    /// By reference (familiar names normalised), digest or unique digest prefix.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn find(&self, name: &str) -> Result<Image, Error> {
+        let entries = index::read(&self.layout)?;
+        self.read(pick(&entries, name)?)
+    }
+
+    /// Removes a reference, and the blobs and layers nothing else uses.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let mut entries = index::read(&self.layout)?;
+        let gone = pick(&entries, name)?.clone();
+        entries.retain(|entry| entry.name != gone.name || entry.digest != gone.digest);
+        index::write(&self.layout, &entries)?;
+        let mut used = HashSet::new();
+        let mut layers = HashSet::new();
+        for entry in &entries {
+            let image = self.read(entry)?;
+            used.insert(entry.digest.hex().to_owned());
+            used.insert(digest_of(image.manifest.config())?.hex().to_owned());
+            for descriptor in image.manifest.layers() {
+                used.insert(digest_of(descriptor)?.hex().to_owned());
+            }
+            for layer in image.layers()? {
+                layers.insert(layer.diff_id.hex().to_owned());
+            }
+        }
+        self.blobs.retain(|hex| used.contains(hex))?;
+        self.unpacked.retain(|hex| layers.contains(hex))
+    }
+
+    /// The image's layers as directories in overlay's form, lowest first, unpacked when missing.
+    ///
+    /// # Errors
+    /// Names the layer and the entry.
+    pub fn layers(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        self.unpacked.ensure(&image.layers()?, &self.blobs)
+    }
+
+    /// Writes an OCI bundle (config.json and rootfs) that any OCI runtime accepts.
+    ///
+    /// # Errors
+    /// Names the layer and the entry; a half-made bundle is removed.
+    pub fn unpack(&self, image: &Image, bundle: &Path) -> Result<(), Error> {
+        bundle::write(image, &image.layers()?, &self.blobs, bundle)
+    }
+
+    fn read(&self, entry: &Entry) -> Result<Image, Error> {
+        let what = format!("image {}", entry.digest);
+        let Document::Manifest(manifest) = Document::parse(&self.blobs.document(&entry.digest)?, &what)?
+        else {
+            return Err(Error::invalid(what, "is an index"));
+        };
+        let config = self.blobs.document(&digest_of(manifest.config())?)?;
+        let digest = entry.digest.to_string();
+        let reference = entry.name.as_ref().map_or_else(|| digest.clone(), ToString::to_string);
+        let config = parse_config(&config, &format!("the config of {reference}"))?;
+        Ok(Image { reference, digest, manifest: *manifest, config })
+    }
+}
+
+fn pick<'a>(entries: &'a [Entry], name: &str) -> Result<&'a Entry, Error> {
+    if let Ok(wanted) = name.parse::<ImageName>()
+        && let Some(found) = entries.iter().find(|entry| entry.name.as_ref() == Some(&wanted))
+    {
+        return Ok(found);
+    }
+    let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+    if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(Error::NotFound(name.to_owned()));
+    }
+    let mut fitting = entries.iter().filter(|entry| entry.digest.hex().starts_with(prefix));
+    let first = fitting.next().ok_or_else(|| Error::NotFound(name.to_owned()))?;
+    match fitting.all(|other| other.digest == first.digest) {
+        true => Ok(first),
+        false => Err(Error::Ambiguous(name.to_owned())),
+    }
+}
+
+impl Image {
+    /// Familiar name, or the digest of an image without one.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// Digest of the manifest.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The image's configuration.
+    pub fn config(&self) -> &ImageConfiguration {
+        &self.config
+    }
+
+    /// The runtime spec of an instance: the image's configuration, `overrides`, and users and groups
+    /// looked up in `rootfs` (an open directory, the merged tree), resolved inside it.
+    ///
+    /// # Errors
+    /// Names the unknown user, the missing command…
+    pub fn runtime_spec(&self, rootfs: BorrowedFd<'_>, overrides: &Overrides) -> Result<Spec, Error> {
+        runtime_spec(&self.config, rootfs, overrides)
+    }
+
+    /// Stop signal of the image, a number; SIGTERM unless it says otherwise.
+    pub fn stop_signal(&self) -> i32 {
+        stop_signal(&self.config)
+    }
+
+    /// VOLUME paths of the image, absolute and clean.
+    pub fn volumes(&self) -> Vec<String> {
+        super::config::volumes(&self.config)
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>, Error> {
+        let diff_ids = self.config.rootfs().diff_ids();
+        let descriptors = self.manifest.layers();
+        if diff_ids.len() != descriptors.len() {
+            return Err(Error::invalid(&self.reference, "has another number of layers than of diff_ids"));
+        }
+        let layer = |(diff_id, descriptor): (&String, &oci_spec::image::Descriptor)| {
+            let diff_id: Digest = diff_id.parse()?;
+            Ok(Layer { diff_id, blob: digest_of(descriptor)?, compressed_bytes: descriptor.size() })
+        };
+        diff_ids.iter().zip(descriptors).map(layer).collect()
+    }
+
+    fn summary(&self) -> Summary {
+        let variant = self.config.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        Summary {
+            reference: self.reference.clone(),
+            digest: self.digest.clone(),
+            created: self.config.created().clone(),
+            size_bytes: self.manifest.layers().iter().map(oci_spec::image::Descriptor::size).sum(),
+            platform: format!("{}/{}{variant}", self.config.os(), self.config.architecture()),
+        }
+    }
+}
