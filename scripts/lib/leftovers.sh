@@ -4,7 +4,7 @@
 leftovers_snapshot() {
   awk '{print "mount", $5, "(" $9 ")"}' /proc/self/mountinfo | grep -E 'wharf' || true
   find /sys/fs/cgroup -type d -path '*wharf*' -printf 'cgroup %p\n' 2>/dev/null || true
-  ip -o link 2>/dev/null | awk -F': ' '{print "link", $2}' | grep -E 'wharf|whf|veth' || true
+  ip -o link 2>/dev/null | awk -F': ' '{print "link", $2}' | grep -E 'wharf|^link w[hv]-' || true
   nft list tables 2>/dev/null | grep -E 'wharf' | sed 's/^/nft /' || true
   local line
   for line in /proc/[0-9]*/cmdline; do

@@ -133,11 +133,17 @@ fn links(marks: &Marks) -> Vec<String> {
 fn rules(marks: &Marks) -> Vec<String> {
     let Ok(ruleset) = Command::new("nft").args(["list", "ruleset"]).output() else { return Vec::new() };
     let ruleset = String::from_utf8_lossy(&ruleset.stdout).into_owned();
-    let names_link = |line: &str| marks.links.iter().any(|link| line.contains(&format!("\"{link}\"")));
+    // A root's table is named after its bridge: wharf_DIGEST and wh-DIGEST.
+    let names_link = |line: &str| {
+        let table = |link: &String| {
+            link.strip_prefix("wh-").is_some_and(|digest| line.contains(&format!("wharf_{digest} ")))
+        };
+        marks.links.iter().any(|link| line.contains(&format!("\"{link}\"")) || table(link))
+    };
     ruleset.lines().filter(|line| marks.matches(line) || names_link(line)).map(str::to_owned).collect()
 }
 
-/// Values of `"veth"` in the JSON files below a directory.
+/// Values of `"veth"` and `"bridge"` in the JSON files below a directory.
 fn collect_links(directory: &Path, depth: u32, links: &mut BTreeSet<String>) {
     if depth > 5 {
         return;
@@ -154,18 +160,19 @@ fn collect_links(directory: &Path, depth: u32, links: &mut BTreeSet<String>) {
             collect_links(&path, depth + 1, links);
         } else if path.extension().is_some_and(|extension| extension == "json") {
             let value = serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
-            collect_veth(&value, links);
+            collect_named(&value, links);
         }
     }
 }
 
-fn collect_veth(value: &serde_json::Value, links: &mut BTreeSet<String>) {
+fn collect_named(value: &serde_json::Value, links: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::Object(fields) => {
-            links.extend(fields.get("veth").and_then(|name| name.as_str()).map(str::to_owned));
-            fields.values().for_each(|field| collect_veth(field, links));
+            let named = ["veth", "bridge"].into_iter().filter_map(|key| fields.get(key)?.as_str());
+            links.extend(named.map(str::to_owned));
+            fields.values().for_each(|field| collect_named(field, links));
         }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_veth(item, links)),
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_named(item, links)),
         _ => (),
     }
 }
