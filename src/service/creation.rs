@@ -118,12 +118,12 @@ fn fill(
     let (upper, work) = (directory.join("upper"), directory.join("work"));
     make_private(&upper)?;
     make_private(&work)?;
+    // The upper directory is the root directory of the instance, which any user in it passes.
+    let mode = rustix::fs::Mode::from_raw_mode(0o755);
+    rustix::fs::chmod(&upper, mode).map_err(Error::file("chmod", &upper))?;
     let runtime_spec = {
         // This mount ends with the block: the supervisor makes its own over the same directories.
         let root = mount_overlay(&wish.layers, &upper, &work)?;
-        // The upper directory is the root directory of the instance, which any user in it passes.
-        rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755))
-            .map_err(Error::file("chmod", &upper))?;
         image.runtime_spec(root.as_fd(), &options.overrides)?
     };
     let runtime_spec = spec::complete(runtime_spec, &wish, options, &roots.instance(&wish.name))?;

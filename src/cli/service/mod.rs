@@ -134,10 +134,21 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    let text = format!("{error:#}");
-    eprintln!("wharf: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    eprintln!("wharf: {}", on_one_line(error));
     let code = error.chain().find_map(|cause| cause.downcast_ref::<service::Error>());
     ExitCode::from(code.map_or(OWN_FAILURE, service::Error::exit_code))
+}
+
+/// The error and its causes, but for those that an error names in its own words already.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let colon = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{colon}{cause}");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whoever read our output has gone away, which is no failure of ours.
