@@ -153,9 +153,8 @@ fn spawn(instance: &Instance, purpose: Purpose, attachment: Attachment) -> Resul
 /// # Errors
 /// When the supervisor cannot be asked.
 pub fn stop(instance: &Instance, timeout: Option<Duration>) -> Result<(), Error> {
-    reconcile(instance)?;
     let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-    match ask(instance, &Request::Stop { timeout_ms }) {
+    match ask_whoever_it_is(instance, &Request::Stop { timeout_ms }) {
         Ok(_) | Err(Error::NotRunning(_)) => Ok(()),
         Err(error) => Err(error),
     }
@@ -166,8 +165,7 @@ pub fn stop(instance: &Instance, timeout: Option<Duration>) -> Result<(), Error>
 /// # Errors
 /// When it does not run.
 pub fn kill(instance: &Instance, signal: i32, ending: bool) -> Result<(), Error> {
-    reconcile(instance)?;
-    ask(instance, &Request::Kill { signal, ending }).map(drop)
+    ask_whoever_it_is(instance, &Request::Kill { signal, ending }).map(drop)
 }
 
 /// Waits until the instance has ended for good, and tells how; `None` when it never ran.
@@ -175,30 +173,34 @@ pub fn kill(instance: &Instance, signal: i32, ending: bool) -> Result<(), Error>
 /// # Errors
 /// When its state cannot be read.
 pub fn wait(instance: &Instance) -> Result<Option<LastExit>, Error> {
+    match ask_whoever_it_is(instance, &Request::Wait) {
+        Err(Error::NotRunning(_)) => Ok(instance.state()?.last_exit),
+        other => other,
+    }
+}
+
+/// Asks the supervisor, and the next one when it ends before it has answered.
+fn ask_whoever_it_is(instance: &Instance, request: &Request) -> Result<Option<LastExit>, Error> {
     loop {
         reconcile(instance)?;
-        match ask(instance, &Request::Wait) {
-            Ok(exit) => return Ok(exit),
-            Err(Error::NotRunning(_)) => return Ok(instance.state()?.last_exit),
-            // Whoever took its place can be asked again.
-            Err(Error::SupervisorGone(_)) => {}
-            Err(error) => return Err(error),
+        match ask(instance, request) {
+            Err(Error::SupervisorGone(_)) => std::thread::sleep(Duration::from_millis(5)),
+            other => return other,
         }
     }
 }
 
 fn ask(instance: &Instance, request: &Request) -> Result<Option<LastExit>, Error> {
-    let failed = || Error::system("ask the supervisor");
+    let gone = || Error::SupervisorGone(instance.name().clone());
     let mut connection = connect_to(instance)?;
     let mut line = serde_json::to_vec(request).map_err(|error| Error::Refused(error.to_string()))?;
     line.push(b'\n');
-    connection.write_all(&line).map_err(failed())?;
+    // A supervisor that ends hangs up on those who have just connected.
+    connection.write_all(&line).map_err(|_| gone())?;
     let mut reader = BufReader::new(connection);
     let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).map_err(failed())?;
-    let gone = |_| Error::SupervisorGone(instance.name().clone());
-    let reply = serde_json::from_slice(&line).map_err(gone)?;
-    match reply {
+    reader.read_until(b'\n', &mut line).map_err(|_| gone())?;
+    match serde_json::from_slice(&line).map_err(|_| gone())? {
         Reply::Done => Ok(None),
         Reply::Ended(exit) => {
             // The supervisor's end closes the connection; its lock is free then.

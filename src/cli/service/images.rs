@@ -1,5 +1,5 @@
 //! `wharf load`, `images`, `rmi` and `unpack`
-use super::listing::{print_json, print_table};
+use super::listing::{print_json, print_line, print_table};
 use crate::image::{Source, Store, Summary};
 use crate::service::{Roots, elapsed_since, remove_image, size_in_words};
 use clap::Args;
@@ -90,7 +90,7 @@ impl Rmi {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
         for image in &self.images {
             remove_image(roots, image)?;
-            println!("{image}");
+            print_line(image)?;
         }
         Ok(0)
     }

@@ -1,4 +1,5 @@
 //! `wharf stop`, `start`, `restart`, `kill`, `wait` and `rm`
+use super::listing::print_line;
 use super::values::seconds;
 use crate::container::parse_signal;
 use crate::service::{self, Attachment, Error, Instance, Roots, kill, reconcile, start, stop, wait};
@@ -144,7 +145,7 @@ fn each(
     let mut failures = Vec::new();
     for name in names {
         match Instance::find(roots, name).and_then(&mut action) {
-            Ok(()) => println!("{name}"),
+            Ok(()) => print_line(name)?,
             Err(error) => failures.push(error),
         }
     }

@@ -2,6 +2,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub(super) fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> anyhow::Re
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// Prints one line.
+pub(super) fn print_line(text: impl Display) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Prints one JSON document.

@@ -1,5 +1,5 @@
 //! `wharf ps`
-use super::listing::{print_json, print_table, span};
+use super::listing::{print_json, print_line, print_table, span};
 use crate::service::{Instance, LastExit, Roots, State, Status, elapsed_since, reconcile};
 use clap::Args;
 use serde::Serialize;
@@ -59,8 +59,7 @@ impl Ps {
 
     fn print(&self, rows: &[Row]) -> anyhow::Result<()> {
         if self.quiet {
-            rows.iter().for_each(|row| println!("{}", row.name));
-            return Ok(());
+            return rows.iter().try_for_each(|row| print_line(&row.name));
         }
         if self.json {
             return print_json(rows);

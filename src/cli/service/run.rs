@@ -1,6 +1,7 @@
 //! `wharf run`
 use super::attach;
 use super::limits::LimitOptions;
+use super::listing::print_line;
 use super::values::{environment, hostname, key_value, seconds, size};
 use crate::container::parse_signal;
 use crate::image::Overrides;
@@ -184,7 +185,7 @@ impl Run {
         };
         match started {
             Ok(status) => {
-                println!("{}", instance.name());
+                print_line(instance.name())?;
                 Ok(status)
             }
             Err(error) => Err(discard(instance, error)),

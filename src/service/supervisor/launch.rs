@@ -2,6 +2,7 @@
 //!
 //! What was made before a failure is unmade in reverse order, by dropping: detached mounts, held ports and
 //! descriptors end with their values, a container and its place on the network by [`Incarnation::end`].
+use super::exit::{exit_of_adopted, exit_of_child};
 use super::output::{self, Output};
 use crate::container::{self, Child, Container, CreateOptions};
 use crate::image::mount_overlay;
@@ -12,13 +13,11 @@ use crate::service::log::Stream;
 use crate::service::roots::make_private;
 use crate::service::state::{boot_id, now};
 use crate::service::{Error, Exit, Instance, State, Status, durable};
-use crate::sys::pidfd;
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -28,8 +27,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Incarnation {
     container: Container,
     pub(super) pidfd: OwnedFd,
-    /// Whether the process is this supervisor's child, or was adopted.
-    is_child: bool,
+    /// Host pid of a process that is not this supervisor's child.
+    adopted: Option<i32>,
     pub(super) outputs: Vec<Output>,
     /// The terminal, when it has one. Kept, or it would hang up when nobody is attached.
     pub(super) terminal: Option<OwnedFd>,
@@ -78,7 +77,7 @@ pub(super) fn launch(
     let mut incarnation = Incarnation {
         container,
         pidfd,
-        is_child: true,
+        adopted: None,
         outputs: streams.outputs,
         terminal: None,
         lease,
@@ -104,7 +103,8 @@ impl Incarnation {
         if !matches!(container.status()?, container::Status::Running | container::Status::Paused) {
             return Ok(None);
         }
-        let Ok(pidfd) = container.pidfd() else { return Ok(None) };
+        let (Some(pid), Ok(pidfd)) = (container.pid(), container.pidfd()) else { return Ok(None) };
+        let pid = pid.as_raw_nonzero().get();
         let outputs = if instance.wish().terminal {
             Vec::new()
         } else {
@@ -118,7 +118,7 @@ impl Incarnation {
         Ok(Some(Self {
             container,
             pidfd,
-            is_child: false,
+            adopted: Some(pid),
             outputs,
             terminal: None,
             lease,
@@ -192,7 +192,10 @@ impl Incarnation {
         if !has_ended(&self.pidfd) {
             self.kill();
         }
-        let exit = exit_of(&self.pidfd, self.is_child);
+        let exit = match self.adopted {
+            None => exit_of_child(&self.pidfd),
+            Some(pid) => exit_of_adopted(&self.pidfd, pid),
+        };
         let deleted = self.container.delete(true).map(drop).map_err(Error::from);
         let detached = self.lease.as_ref().map_or(Ok(()), network::detach).map_err(Error::from);
         Outcome { exit, oom_kills, ran, remains: deleted.and(detached).err() }
@@ -213,35 +216,6 @@ pub(super) fn clear_away(instance: &Instance) -> Result<u64, Error> {
         network::detach(&lease)?;
     }
     Ok(oom_kills)
-}
-
-/// How a process ended. An adopted one is reaped by its new parent, the host's process 1; the kernel
-/// keeps its status for holders of a pidfd, from Linux 6.15 on.
-fn exit_of(pidfd: &OwnedFd, is_child: bool) -> Exit {
-    if is_child {
-        let status = loop {
-            match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
-                Err(Errno::INTR) => {}
-                other => break other.ok().flatten(),
-            }
-        };
-        return match status {
-            Some(status) => match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Exit::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::Unknown,
-            },
-            None => Exit::Unknown,
-        };
-    }
-    for _ in 0..200 {
-        match pidfd::exit_status(pidfd.as_fd()) {
-            Ok(Some(status)) => return Exit::from_wait_status(status),
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(_) => return Exit::Unknown,
-        }
-    }
-    Exit::Unknown
 }
 
 fn lease(instance: &Instance) -> Result<Option<Lease>, Error> {

@@ -79,7 +79,7 @@ impl Life {
 
     /// Stays until the instance has ended for good.
     pub(super) fn live(mut self) -> Result<(), Error> {
-        heap::give_back();
+        rest();
         while !self.over {
             let deadline = self.start_at.into_iter().chain(self.kill_at).min();
             for source in wait(&self, deadline)? {
@@ -272,7 +272,7 @@ impl Life {
             Ok(running) => {
                 self.running = Some(running);
                 self.offer_terminal();
-                heap::give_back();
+                rest();
                 Ok(())
             }
             Err(error) => {
@@ -360,6 +360,16 @@ impl Life {
             }
         }
         self.attached = Attached::default();
+    }
+}
+
+/// What a start needed and waiting does not goes back to the kernel: there is one of this process for
+/// every instance.
+fn rest() {
+    heap::give_back();
+    for mapping in heap::file_mappings().unwrap_or_default() {
+        // A page that stays costs a little memory and nothing else.
+        let _ = heap::forget_file_pages(&mapping);
     }
 }
 

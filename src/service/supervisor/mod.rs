@@ -5,6 +5,7 @@
 //! stop, when to start what has ended). Whatever kills it, the files and the kernel hold all it knew.
 
 mod connections;
+mod exit;
 mod launch;
 mod life;
 mod output;
@@ -22,6 +23,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A supervisor that has just told of its end still holds the lock for a moment.
@@ -43,19 +45,20 @@ pub struct Arguments {
 /// Runs as a supervisor until the instance has ended for good.
 pub fn main(arguments: &Arguments) -> ExitCode {
     // Before anything of an instance exists, for it could reach this program's file (CVE-2019-5736).
-    if let Err(error) = seal::ensure() {
-        return tell_failure(arguments.reports, &error.into());
-    }
-    match supervise(arguments) {
+    let sealed = seal::ensure().map_err(Error::from);
+    let Ok(reports) = Reports::adopt(arguments.reports) else { return ExitCode::from(super::OWN_FAILURE) };
+    match sealed.and_then(|()| supervise(arguments, reports.clone())) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => tell_failure(arguments.reports, &error),
+        Err(error) => {
+            reports.send(&failure(&error), None);
+            ExitCode::from(super::OWN_FAILURE)
+        }
     }
 }
 
-fn supervise(arguments: &Arguments) -> Result<(), Error> {
+fn supervise(arguments: &Arguments, reports: Reports) -> Result<(), Error> {
     let roots = Roots::new(arguments.root.as_deref())?;
     let attached = leave_the_caller()?;
-    let reports = Reports::adopt(arguments.reports)?;
     let instance = Instance::find(&roots, &arguments.name)?;
     let Some(lock) = SupervisorLock::take_within(&instance.path("supervisor.lock"), PATIENCE)? else {
         reports.send(&Report::Busy, None);
@@ -106,15 +109,15 @@ fn pipe_at(number: u8) -> Result<Option<OwnedFd>, rustix::io::Errno> {
 }
 
 /// The way back to the command that started this supervisor, for as long as it listens.
-#[derive(Debug)]
-struct Reports(Option<OwnedFd>);
+#[derive(Debug, Clone)]
+struct Reports(Option<Rc<OwnedFd>>);
 
 impl Reports {
     fn adopt(number: RawFd) -> Result<Self, Error> {
         let failed = || Error::system("take the descriptor for reports");
         let socket = adopt(number).map_err(failed())?;
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(failed())?;
-        Ok(Self(Some(socket)))
+        Ok(Self(Some(Rc::new(socket))))
     }
 
     /// Tells; nobody may be listening any more.
@@ -123,13 +126,6 @@ impl Reports {
         let Ok(text) = serde_json::to_vec(report) else { return false };
         super::descriptor::send(socket.as_fd(), &text, descriptor).is_ok()
     }
-}
-
-fn tell_failure(reports: RawFd, error: &Error) -> ExitCode {
-    if let Ok(reports) = Reports::adopt(reports) {
-        reports.send(&failure(error), None);
-    }
-    ExitCode::from(super::OWN_FAILURE)
 }
 
 fn failure(error: &Error) -> Report {
