@@ -75,7 +75,7 @@ fn two_busy_loops_get_the_share_of_cpu_they_were_given() {
 
 /// CPU time used in percent of one CPU.
 fn share_over_twenty_periods(scratch: &Scratch, name: &str) -> u64 {
-    let field = |usage: &serde_json::Value, field: &str| usage[field].as_u64().unwrap();
+    let field = |usage: &serde_json::Value, field: &str| usage[field].as_u64().expect("a number");
     let usage = || scratch.inspect(name)["usage"].clone();
     let before = usage();
     let mut after = usage();

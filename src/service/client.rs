@@ -155,7 +155,7 @@ fn spawn(instance: &Instance, purpose: Purpose, attachment: Attachment) -> Resul
 pub fn stop(instance: &Instance, timeout: Option<Duration>) -> Result<(), Error> {
     let timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
     match ask_whoever_it_is(instance, &Request::Stop { timeout_ms }) {
-        Ok(_) | Err(Error::NotRunning(_)) => Ok(()),
+        Ok(_) | Err(Error::NotRunning(_) | Error::NoInstance(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
