@@ -10,7 +10,7 @@ const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
 
 fn pid_of(scratch: &Scratch, name: &str, field: &str) -> Pid {
     let pid = scratch.inspect(name)[field].as_i64().unwrap_or_else(|| panic!("{name} has no {field}"));
-    Pid::from_raw(i32::try_from(pid).unwrap())
+    Pid::from_raw(i32::try_from(pid).expect("a pid"))
 }
 
 fn start(scratch: &Scratch, options: &[&str], script: &str) -> String {
