@@ -46,6 +46,23 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Processes went on being made while they were killed.
+    #[error("kill every process in {path}: some are still there; try again")]
+    Survivors {
+        /// The cgroup.
+        path: String,
+    },
+    /// A cgroup with processes of its own cannot hand controllers on, cgroup-v2.rst "No Internal Process Constraint".
+    #[error(
+        "enable {controllers} for the children of {path}: it has processes of its own, which cgroup v2 forbids then; \
+         set linux.cgroupsPath to a place below a cgroup without processes, or run wharf under systemd with Delegate=yes"
+    )]
+    InternalProcesses {
+        /// What was to be enabled.
+        controllers: String,
+        /// The cgroup that has processes.
+        path: String,
+    },
     /// The tasks did not stop in time.
     #[error(
         "freeze {path}: some tasks did not stop within {seconds} s; they may wait for a device or a network file system"

@@ -94,10 +94,10 @@ impl Cgroup {
             }
             frozen.and_then(|()| self.set_frozen(false))?;
             if pids.is_empty() {
-                break;
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        Err(Error::Survivors { path: self.freezer_directory().display().to_string() })
     }
 }

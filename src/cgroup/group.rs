@@ -215,9 +215,14 @@ fn enable(parent: &Path, wanted: &[&str]) -> Result<(), Error> {
         .map(|name| format!("+{name}"))
         .collect();
     if missing.is_empty() {
-        Ok(())
-    } else {
-        tree::write(parent, "cgroup.subtree_control", &missing.join(" "))
+        return Ok(());
+    }
+    let controllers = missing.join(" ");
+    match tree::write(parent, "cgroup.subtree_control", &controllers) {
+        Err(Error::File { source, .. }) if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+            Err(Error::InternalProcesses { controllers, path: parent.display().to_string() })
+        }
+        done => done,
     }
 }
 

@@ -7,6 +7,10 @@ impl Compiler<'_> {
     /// `kernel` and `kernelTCP` are deprecated, and the kernel has dropped them: they are passed over, as
     /// config-linux.md#memory allows.
     pub(super) fn memory(&mut self, memory: &LinuxMemory) -> Result<(), Error> {
+        if memory.use_hierarchy() == Some(false) {
+            let reason = "is false, but the kernel accounts memory hierarchically only; remove it";
+            return Err(Error::config("linux.resources.memory.useHierarchy", reason));
+        }
         let limit = memory.limit().filter(|limit| *limit != 0);
         if let Some(limit) = limit {
             let files = [Some("memory.limit_in_bytes"), Some("memory.max")];

@@ -40,13 +40,15 @@ impl Resources {
     /// Names the JSON path, such as `linux.resources.memory.limit`, and what the host lacks.
     pub fn compile(spec: Option<&LinuxResources>, hierarchies: &Hierarchies) -> Result<Self, Error> {
         let mut compiler = Compiler { hierarchies, resources: Self::default() };
-        let Some(spec) = spec else { return Ok(compiler.resources) };
-        compiler.resources.devices = devices::Rules::compile(spec.devices().as_deref().unwrap_or_default())?;
-        compiler.resources.has_device_rules = spec.devices().as_ref().is_some_and(|rules| !rules.is_empty());
+        // Without any rule the default ones still apply: a container never starts with the host's devices open.
+        let rules = spec.and_then(|spec| spec.devices().as_deref()).unwrap_or_default();
+        compiler.resources.devices = devices::Rules::compile(rules)?;
+        compiler.resources.has_device_rules = !rules.is_empty();
         if hierarchies.home("devices") == Home::V1 {
             // What v1 cannot express is to be found before anything exists.
             compiler.resources.devices.v1_list()?;
         }
+        let Some(spec) = spec else { return Ok(compiler.resources) };
         if let Some(memory) = spec.memory() {
             compiler.memory(memory)?;
         }
