@@ -1,6 +1,8 @@
 //! Images through the library: what becomes of every kind of layer entry, and of hostile ones.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::fs;
@@ -9,15 +11,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 use wharf::image::{Image, Source, Store};
-
-macro_rules! require_root {
-    () => {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: needs root, because layers have owners and devices");
-            return;
-        }
-    };
-}
 
 /// Layers under construction.
 struct Layer(Builder<Vec<u8>>);
@@ -146,7 +139,7 @@ impl Bench {
 
 #[test]
 fn every_kind_of_entry_arrives_as_it_was() {
-    require_root!();
+    common::require_root!();
     let bench = Bench::new();
     let mut device = Layer::header(EntryType::Char, "null", 0);
     device.set_device_major(1).unwrap();
@@ -187,7 +180,7 @@ fn every_kind_of_entry_arrives_as_it_was() {
 
 #[test]
 fn whiteouts_take_overlays_form_and_really_remove_in_a_bundle() {
-    require_root!();
+    common::require_root!();
     let bench = Bench::new();
     let below = Layer::new()
         .directory("d")
@@ -229,7 +222,7 @@ fn check_form(form: impl Fn(&[u8]) -> Vec<u8>) {
 
 #[test]
 fn gzip_zstd_and_plain_layers_are_told_by_content() {
-    require_root!();
+    common::require_root!();
     let gzip = |bytes: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
@@ -243,7 +236,7 @@ fn gzip_zstd_and_plain_layers_are_told_by_content() {
 
 #[test]
 fn entries_cannot_leave_the_layer() {
-    require_root!();
+    common::require_root!();
     let outside = tempfile::tempdir().unwrap();
     let sentinel = outside.path().join("sentinel");
     fs::write(&sentinel, "untouched").unwrap();
@@ -284,7 +277,7 @@ fn entries_cannot_leave_the_layer() {
 
 #[test]
 fn a_pax_size_that_disagrees_with_the_header_smuggles_nothing() {
-    require_root!();
+    common::require_root!();
     let hidden = Layer::new().file("smuggled", "x").finish();
     let content = &hidden[..1024];
     let mut header = Layer::header(EntryType::Regular, "carrier", 0);
@@ -305,7 +298,7 @@ fn a_pax_size_that_disagrees_with_the_header_smuggles_nothing() {
 
 #[test]
 fn endless_headers_are_bounded() {
-    require_root!();
+    common::require_root!();
     let size = 64 << 20;
     let header = Layer::header(EntryType::GNULongName, "././@LongLink", size);
     let layer = Layer::new().add(header, &vec![b'a'; size as usize]).file("f", "x");
@@ -315,9 +308,9 @@ fn endless_headers_are_bounded() {
 
 #[test]
 fn a_sparse_file_keeps_its_holes() {
-    require_root!();
+    common::require_root!();
     if std::process::Command::new("tar").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: needs GNU tar");
+        common::skip("needs GNU tar");
         return;
     }
     for format in ["--format=gnu", "--format=posix"] {
@@ -346,7 +339,7 @@ fn a_sparse_file_keeps_its_holes() {
 
 #[test]
 fn a_damaged_layer_or_a_wrong_digest_is_told_and_leaves_nothing() {
-    require_root!();
+    common::require_root!();
     let bench = Bench::new();
     let layer = Layer::new().file("f", "x").finish();
     bench.write(std::slice::from_ref(&layer), |bytes| [bytes, b"trailing"].concat());

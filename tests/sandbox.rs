@@ -1,6 +1,8 @@
 //! What a sandbox is from the inside, through the library: Plan, clone, execve on the real kernel.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use oci_spec::runtime::{
     Arch, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction,
     LinuxSeccompBuilder, LinuxSyscallBuilder, MountBuilder, Process, Spec, UserBuilder,
@@ -34,7 +36,7 @@ impl Box {
     /// `None`, said aloud, where no sandbox can be made.
     fn new(script: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
-            eprintln!("SKIPPED: needs root and {BUSYBOX} (Debian: busybox-static)");
+            common::skip("needs root and /bin/busybox (Debian: busybox-static)");
             return None;
         }
         let rootfs = tempfile::tempdir().unwrap();

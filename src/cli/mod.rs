@@ -4,3 +4,4 @@
 pub mod oci;
 pub mod service;
 pub mod terminal;
+mod usage;

@@ -18,6 +18,7 @@ mod spec;
 mod start;
 mod state;
 
+use super::usage;
 use clap::{Parser, Subcommand};
 use context::{Context, GlobalOptions};
 use std::process::ExitCode;
@@ -61,7 +62,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => {
+            return if usage::print("wharf-oci", &error) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
     };
     let context = Context::new(cli.global);
     match context.check().and_then(|()| cli.command.run(&context)) {
@@ -95,26 +98,6 @@ impl Command {
     fn failure_status(&self) -> u8 {
         if matches!(self, Self::Exec(_)) { 255 } else { 1 }
     }
-}
-
-/// Help and version go to standard output; what was wrong with the arguments is one line on standard error.
-fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        // A reader that has gone away is no failure of ours.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    let text = error.to_string();
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{text}");
-    } else {
-        let before_usage = text.split("\n\nUsage:").next().unwrap_or_default();
-        let before_usage = before_usage.split("\n\nFor more").next().unwrap_or_default();
-        let words: Vec<&str> = before_usage.split_whitespace().collect();
-        let line = words.join(" ");
-        eprintln!("wharf-oci: {}; see wharf-oci --help", line.strip_prefix("error: ").unwrap_or(&line));
-    }
-    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod run;
 mod stats;
 mod values;
 
+use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -87,7 +88,13 @@ struct Init {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => {
+            return if usage::print("wharf", &error) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(OWN_FAILURE)
+            };
+        }
     };
     match cli.command {
         Command::Supervise(command) => {
@@ -158,24 +165,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         None => cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind),
     };
     error.chain().find_map(kind) == Some(std::io::ErrorKind::BrokenPipe)
-}
-
-/// Help and version go to standard output; what was wrong with the arguments is one line on standard error.
-fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    let text = error.to_string();
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{text}");
-    } else {
-        let message = text.split("\n\nUsage:").next().unwrap_or_default();
-        let message = message.split("\n\nFor more").next().unwrap_or_default();
-        let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        eprintln!("wharf: {}; see wharf --help", line.strip_prefix("error: ").unwrap_or(&line));
-    }
-    ExitCode::from(OWN_FAILURE)
 }
 
 #[cfg(test)]
