@@ -19,7 +19,7 @@ mod reference;
 mod store;
 mod unpacked;
 
-pub use config::Overrides;
+pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;

@@ -2,12 +2,14 @@
 use super::values::environment;
 use crate::cli::terminal::{self, Signals};
 use crate::container::{Child, Container, seal};
+use crate::image::find_user;
 use crate::sandbox::Stdio;
 use crate::service::{Error, Instance, Roots, reconcile};
 use crate::sys::signal::pidfd_send_signal;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use oci_spec::runtime::Process;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,8 +31,8 @@ pub(super) struct Exec {
     /// Environment variable; KEY alone takes the value from this shell
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = environment)]
     env: Vec<(String, String)>,
-    /// User and group, numbers [default: the instance's]
-    #[arg(long, short, value_name = "UID[:GID]")]
+    /// User and group, names or numbers [default: the instance's]
+    #[arg(long, short, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Working directory [default: the instance's]
     #[arg(long, short, value_name = "DIR")]
@@ -47,7 +49,7 @@ impl Exec {
         let instance = Instance::find(roots, &self.name)?;
         reconcile(&instance)?;
         let container = self.running(&instance)?;
-        let process = self.process(&instance)?;
+        let process = self.process(&instance, &container)?;
         let (console, socket) = self.console()?;
         let stdio = if self.interactive || self.tty { Stdio::default() } else { without_input()? };
         let signals = Signals::block().context("block signals")?;
@@ -60,7 +62,7 @@ impl Exec {
         Ok(container.ok_or_else(|| Error::NotRunning(instance.name().clone()))?)
     }
 
-    fn process(&self, instance: &Instance) -> anyhow::Result<Process> {
+    fn process(&self, instance: &Instance, container: &Container) -> anyhow::Result<Process> {
         let spec = instance.spec()?;
         let mut process = spec.process().clone().context("the instance's runtime spec has no process")?;
         process.set_args(Some(self.command.clone())).set_terminal(Some(self.tty));
@@ -77,7 +79,7 @@ impl Exec {
             process.set_cwd(directory.into());
         }
         if let Some(user) = &self.user {
-            set_user(&mut process, user)?;
+            process.set_user(find_user(user, root_of(container)?.as_fd())?);
         }
         Ok(process)
     }
@@ -92,21 +94,15 @@ impl Exec {
     }
 }
 
-fn set_user(process: &mut Process, text: &str) -> anyhow::Result<()> {
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let id = text.parse::<u32>().ok().filter(|id| digits && *id != u32::MAX);
-        id.with_context(|| format!("--user: {text:?} is not a numeric id (UID[:GID])"))
-    };
-    let (uid, gid) = match text.split_once(':') {
-        Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
-        None => (number(text)?, None),
-    };
-    let user = process.user_mut();
-    user.set_uid(uid);
-    // Another user has not the instance's groups.
-    user.set_gid(gid.unwrap_or(uid)).set_additional_gids(None);
-    Ok(())
+/// The running instance's root, in whose passwd and group names are looked up.
+fn root_of(container: &Container) -> anyhow::Result<OwnedFd> {
+    let pid = container.pid().context("the instance has just ended")?;
+    let path = format!("/proc/{}/root", pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path}"))?;
+    // The pid may have become another process's before the open; then the instance has ended.
+    container.pidfd().map_err(Error::from)?;
+    Ok(root)
 }
 
 fn without_input() -> anyhow::Result<Stdio> {

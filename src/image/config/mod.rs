@@ -9,7 +9,7 @@ pub(super) use signal::stop_signal;
 use super::Error;
 use crate::sandbox::default_spec::instance_default;
 use oci_spec::image::ImageConfiguration;
-use oci_spec::runtime::{RootBuilder, Spec};
+use oci_spec::runtime::{RootBuilder, Spec, User};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path};
@@ -73,6 +73,14 @@ fn annotations(image: &ImageConfiguration) -> HashMap<String, String> {
     let ports = config.and_then(|config| config.exposed_ports().as_ref()).map(|ports| ports.join(","));
     note("exposedPorts", ports);
     notes
+}
+
+/// Looks `USER[:GROUP]` up in the passwd(5) and group(5) of a root file system, names or numbers.
+///
+/// # Errors
+/// Names the user or group that is not there.
+pub fn find_user(text: &str, rootfs: BorrowedFd<'_>) -> Result<User, Error> {
+    Ok(user::Account::look_up(text, rootfs)?.user())
 }
 
 /// VOLUME paths, absolute and without `..`: what could leave the root is dropped (CVE-2022-23648).
