@@ -1,5 +1,6 @@
 //! Stopping and ending every task of a cgroup at once: cgroup-v2.rst "Core Interface Files" and
 //! cgroup-v1/freezer-subsystem.rst.
+use super::group::is_removed;
 use super::{Cgroup, Error, tree};
 use rustix::process::Signal;
 use std::path::Path;
@@ -83,21 +84,29 @@ impl Cgroup {
             && tree::write(directory, "cgroup.kill", "1").is_ok()
         {
             // A frozen v1 group would keep its tasks from dying.
-            return if self.v1_with("freezer").is_some() { self.thaw() } else { Ok(()) };
+            return if self.v1_with("freezer").is_some() { unless_gone(self.thaw()) } else { Ok(()) };
         }
         for _ in 0..KILL_PASSES {
-            let frozen = self.set_frozen(true);
+            let frozen = unless_gone(self.set_frozen(true));
             let pids = self.pids()?;
             for pid in &pids {
                 // A process that is gone by now is what was wanted.
                 let _ = rustix::process::kill_process(*pid, Signal::KILL);
             }
-            frozen.and_then(|()| self.set_frozen(false))?;
+            frozen.and_then(|()| unless_gone(self.set_frozen(false)))?;
             if pids.is_empty() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         Err(Error::Survivors { path: self.freezer_directory().display().to_string() })
+    }
+}
+
+/// A maker or remover that was killed at it leaves a group that some hierarchies have and others do not.
+fn unless_gone(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
+        Err(Error::File { source, .. }) if is_removed(&source) => Ok(()),
+        other => other,
     }
 }

@@ -67,7 +67,7 @@ impl Cgroup {
     ) -> Result<Self, Error> {
         for _ in 1..CREATE_ATTEMPTS {
             match Self::create_once(hierarchies, path, resources) {
-                Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(Error::File { source, .. }) if is_removed(&source) => {}
                 done => return done,
             }
         }
@@ -312,7 +312,7 @@ fn open(directory: &Path) -> Result<OwnedFd, Error> {
 
 fn collect_pids(directory: &Path, pids: &mut Vec<Pid>) -> Result<(), Error> {
     let text = match tree::read(directory, "cgroup.procs") {
-        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(Error::File { source, .. }) if is_removed(&source) => return Ok(()),
         text => text?,
     };
     pids.extend(text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
@@ -328,4 +328,9 @@ fn remove_shared_parent(directory: &Path) {
         // It is not empty while another container lives.
         let _ = std::fs::remove_dir(parent);
     }
+}
+
+/// How the kernel says that a cgroup has been removed: before its file was opened, and after.
+pub(super) fn is_removed(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }

@@ -61,7 +61,7 @@ pub(super) fn create(
     drop(spec);
     let directory = StateDirectory::create(state_root, id)?;
     let mut making = Making { directory: &directory, cgroup: None, init: None };
-    let lock = directory.lock()?;
+    let lock = directory.claim()?;
     if let Err(error) = making.make(&mut prepared) {
         making.undo(&prepared);
         return Err(error);

@@ -1,9 +1,11 @@
 //! `delete`: takes back everything that `create` made.
-use super::directory::StateDirectory;
+use super::directory::{CONFIG_FILE, StateDirectory};
 use super::hooks::{self, Kind};
 use super::record::Record;
 use super::state::State;
 use super::{Container, ContainerId, Error, Status, kill};
+use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies};
+use oci_spec::runtime::Spec;
 use std::path::Path;
 
 /// Deletes the container; returns poststop hooks that failed, which do not stop a deletion
@@ -14,6 +16,9 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
         kill::kill_everything(container)?;
     }
     let lock = container.directory.lock()?;
+    if container.directory.is_gone()? {
+        return if force { Ok(Vec::new()) } else { Err(Error::NotFound(container.record.id.to_string())) };
+    }
     let record = container.current_record()?;
     match container.status_under_lock()? {
         // As with runc, what has only been created may be deleted.
@@ -31,8 +36,8 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     Ok(failures)
 }
 
-/// Removes the directory of a container that has no readable record, which a killed `create` or
-/// `delete` left; a container that is not there is no error.
+/// Removes what is there of a container that has no readable record: a killed `create` or `delete` left
+/// it, or the record has been damaged. A container that is not there is no error.
 pub(super) fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<(), Error> {
     let directory = match StateDirectory::open(state_root, id) {
         Err(Error::NotFound(_)) => return Ok(()),
@@ -41,8 +46,22 @@ pub(super) fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<(), 
     let _lock = directory.lock()?;
     match Record::read(&directory, id) {
         // A `create` that held the lock has come to its end: this is a container, not remains of one.
-        Ok(_) => Err(Error::Busy(id.to_string())),
-        Err(Error::NotFound(_) | Error::Record { .. }) => directory.remove(),
-        Err(error) => Err(error),
+        Ok(_) => return Err(Error::Busy(id.to_string())),
+        Err(Error::Record { .. }) => delete_cgroup_of(&directory, id)?,
+        Err(Error::NotFound(_)) => {}
+        Err(error) => return Err(error),
     }
+    directory.remove()
+}
+
+/// The cgroup by the config's word, where the record's cannot be read.
+fn delete_cgroup_of(directory: &StateDirectory, id: &ContainerId) -> Result<(), Error> {
+    let config = directory.read(CONFIG_FILE)?.unwrap_or_default();
+    let spec: Option<Spec> = serde_json::from_slice(&config).ok();
+    let linux = spec.as_ref().and_then(|spec| spec.linux().as_ref());
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
+    let path = CgroupPath::parse(path, id.as_str())?;
+    let cgroup = Cgroup::from_record(&cgroup::Record::planned(&Hierarchies::detect()?, &path));
+    cgroup.kill()?;
+    Ok(cgroup.delete()?)
 }

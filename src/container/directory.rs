@@ -30,30 +30,38 @@ pub(super) struct StateDirectory {
 }
 
 impl StateDirectory {
-    /// Makes the directory, and the state root when it is missing. What a killed `create` or `delete`
-    /// left (a directory without a state file that nobody has locked) is taken over.
+    /// Makes the directory, and the state root when it is missing. It may be there already: then
+    /// [`StateDirectory::claim`] tells whose it is.
     pub(super) fn create(root: &Path, id: &ContainerId) -> Result<Self, Error> {
         let path = root.join(id.as_str());
-        match make_directory(&path) {
+        let made = match fs::mkdir(&path, DIRECTORY_MODE) {
             Err(Errno::NOENT) => {
                 make_root(root)?;
-                make_directory(&path).map_err(state_error("create directory", &path))?;
+                fs::mkdir(&path, DIRECTORY_MODE)
             }
-            Err(Errno::EXIST) => return Self::take_over(path, id),
-            other => other.map_err(state_error("create directory", &path))?,
+            other => other,
+        };
+        match made {
+            Ok(()) | Err(Errno::EXIST) => Self::open_path(path, id),
+            Err(errno) => Err(state_error("create directory", &path)(errno)),
         }
-        Self::open_path(path, id)
     }
 
-    fn take_over(path: PathBuf, id: &ContainerId) -> Result<Self, Error> {
-        let directory = Self::open_path(path, id)?;
-        let Some(lock) = directory.try_lock()? else { return Err(Error::Exists(id.to_string())) };
-        if directory.read(STATE_FILE)?.is_some() {
-            return Err(Error::Exists(id.to_string()));
+    /// Takes the directory and its lock for a new container, also one without a state file, which a
+    /// killed `create` or `delete` left. Of several that come at once, one gets it.
+    pub(super) fn claim(&self) -> Result<Lock<'_>, Error> {
+        let exists = || Error::Exists(self.id.to_string());
+        let lock = Lock::acquire(self.fd()).map_err(self.error("lock"))?.ok_or_else(exists)?;
+        if self.read(STATE_FILE)?.is_some() {
+            return Err(exists());
         }
-        directory.remove_file(START_SOCKET)?;
-        drop(lock);
-        Ok(directory)
+        self.remove_file(START_SOCKET)?;
+        Ok(lock)
+    }
+
+    /// Whether another command has deleted the directory since it was opened.
+    pub(super) fn is_gone(&self) -> Result<bool, Error> {
+        Ok(fs::fstat(&self.fd).map_err(self.error("look at"))?.st_nlink == 0)
     }
 
     /// Opens the directory of a container; [`Error::NotFound`] when there is none.
@@ -170,10 +178,6 @@ impl StateDirectory {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), Errno> {
-    fs::mkdir(path, DIRECTORY_MODE)
-}
-
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let mut builder = std::fs::DirBuilder::new();
@@ -215,22 +219,26 @@ mod tests {
         let directory = StateDirectory::create(&root, &id("web")).expect("created");
         let mode = std::fs::metadata(root.join("web")).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+        drop(directory.claim().expect("new"));
         directory.replace_state(b"{}").expect("written");
-        let again = StateDirectory::create(&root, &id("web"));
-        assert!(matches!(again, Err(Error::Exists(_))), "{again:?}");
+        let again = StateDirectory::create(&root, &id("web")).expect("opened");
+        assert!(matches!(again.claim(), Err(Error::Exists(_))));
+        assert!(!again.is_gone().expect("fstat"));
         directory.remove().expect("removed");
+        assert!(again.is_gone().expect("fstat"));
         assert!(!root.join("web").exists());
         assert!(matches!(StateDirectory::open(&root, &id("web")), Err(Error::NotFound(_))));
     }
 
     #[test]
-    fn what_a_killed_create_left_is_taken_over_unless_it_is_locked() {
+    fn what_a_killed_create_left_is_taken_over() {
         let scratch = tempfile::tempdir().expect("tempdir");
         let first = StateDirectory::create(scratch.path(), &id("web")).expect("created");
-        let lock = first.lock().expect("free");
-        assert!(matches!(StateDirectory::create(scratch.path(), &id("web")), Err(Error::Exists(_))));
-        drop(lock);
-        assert!(StateDirectory::create(scratch.path(), &id("web")).is_ok());
+        drop(first.claim().expect("new"));
+        std::fs::write(scratch.path().join("web/start.sock"), "").expect("file");
+        let second = StateDirectory::create(scratch.path(), &id("web")).expect("opened");
+        assert!(second.claim().is_ok());
+        assert!(!scratch.path().join("web/start.sock").exists());
     }
 
     #[test]
