@@ -172,8 +172,8 @@ fn exec_joins_a_running_instance_and_exits_with_the_status() {
     assert_eq!(input.stdout, "through\n");
     let user = scratch.wharf(["exec", "-u", "1", &name, "id", "-u"]).ok();
     assert_eq!(user.text(), "1");
-    let named = scratch.wharf(["exec", "-u", "app", &name, "id", "-un"]).ok();
-    assert_eq!(named.text(), "app");
+    let named = scratch.wharf(["exec", "-u", "app", &name, "sh", "-c", "id -un; echo $HOME"]).ok();
+    assert_eq!(named.stdout, "app\n/home/app\n");
     scratch.wharf(["exec", "-u", "nobody-here", &name, "true"]).fails_with(&["nobody-here", "/etc/passwd"]);
     assert_eq!(scratch.wharf(["exec", &name, "nosuch"]).outcome().code, Some(127));
     assert_eq!(scratch.wharf(["exec", &name, "/etc/passwd"]).outcome().code, Some(126));

@@ -39,10 +39,15 @@ impl Box {
             common::skip("needs root and /bin/busybox (Debian: busybox-static)");
             return None;
         }
-        let rootfs = tempfile::tempdir().unwrap();
+        let near = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let near = if near.is_dir() { near.to_owned() } else { std::env::temp_dir() };
+        let rootfs = tempfile::tempdir_in(near).unwrap();
         fs::set_permissions(rootfs.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         fs::create_dir(rootfs.path().join("bin")).unwrap();
-        fs::copy(BUSYBOX, rootfs.path().join("bin/busybox")).unwrap();
+        // A link and no copy: a child that another test clones meanwhile would hold the copy open for
+        // writing until it executes, and make it ETXTBSY here.
+        fs::hard_link(common::busybox_rootfs().join("bin/busybox"), rootfs.path().join("bin/busybox"))
+            .unwrap();
         symlink("busybox", rootfs.path().join("bin/sh")).unwrap();
         let mut this = Self { rootfs, spec: default_spec::runtime_default() };
         let script = format!("PATH=/bin; /bin/busybox --install -s /bin 2>/dev/null; {script}");

@@ -2,7 +2,8 @@
 use super::plan::Rootfs;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// An image may make its passwd a FIFO, or endless (CVE-2024-9676).
 const PASSWD_LIMIT: u64 = 1 << 20;
@@ -12,15 +13,30 @@ pub(super) fn of(rootfs: &Rootfs, uid: u32) -> String {
     look_up(rootfs, uid).unwrap_or_else(|| "/".to_owned())
 }
 
+/// The same in the root of a running process.
+pub(super) fn of_process(process: BorrowedFd<'_>, uid: u32) -> String {
+    let root = || {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).ok()?;
+        let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+        open_directory(Path::new(&format!("/proc/{pid}/root")))
+    };
+    root().and_then(|root| find(root.as_fd(), uid)).unwrap_or_else(|| "/".to_owned())
+}
+
 fn look_up(rootfs: &Rootfs, uid: u32) -> Option<String> {
-    let text = match rootfs {
-        Rootfs::Tree(tree) => read_passwd(tree.as_fd()),
-        Rootfs::Directory(path) => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            read_passwd(rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()?.as_fd())
-        }
-    }?;
-    text.lines().find_map(|line| {
+    match rootfs {
+        Rootfs::Tree(tree) => find(tree.as_fd(), uid),
+        Rootfs::Directory(path) => find(open_directory(path)?.as_fd(), uid),
+    }
+}
+
+fn open_directory(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).ok()
+}
+
+fn find(root: BorrowedFd<'_>, uid: u32) -> Option<String> {
+    read_passwd(root)?.lines().find_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let home = fields.get(5).filter(|home| home.starts_with('/'))?;
         (fields[2].parse() == Ok(uid)).then(|| (*home).to_owned())

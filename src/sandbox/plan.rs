@@ -171,7 +171,8 @@ impl Plan {
         if let Some((flag, recursive)) = propagation {
             steps.push(Step::RootPropagation { flag, recursive });
         }
-        let home = home::of(&inputs.rootfs, process.user().uid());
+        let home = || home::of(&inputs.rootfs, process.user().uid());
+        let program = Program::compile(process, home)?;
         let mut plan = Self {
             root: Root::New { rootfs: inputs.rootfs, shared },
             clone_flags: namespaces.new & !DEFERRED,
@@ -181,7 +182,7 @@ impl Plan {
             time_offsets,
             sources: mounts.sources,
             steps,
-            program: Program::compile(process, &home)?,
+            program,
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: inputs.start_socket,
@@ -218,6 +219,7 @@ impl Plan {
         if terminal {
             steps.push(Step::ExecConsole { size: console_size(process) });
         }
+        let program = Program::compile(process, || home::of_process(init, process.user().uid()))?;
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
             root: Root::Joined { init },
@@ -228,7 +230,7 @@ impl Plan {
             time_offsets: None,
             sources: Vec::new(),
             steps,
-            program: Program::compile(process, "/")?,
+            program,
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: None,

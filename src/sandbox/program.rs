@@ -16,8 +16,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Compiles a process; `home` is used when the environment has no HOME.
-    pub(super) fn compile(process: &Process, home: &str) -> Result<Self, Error> {
+    /// Compiles a process; `home` is asked when the environment has no HOME.
+    pub(super) fn compile(process: &Process, home: impl FnOnce() -> String) -> Result<Self, Error> {
         let args = process.args().as_deref().unwrap_or_default();
         let name = args
             .first()
@@ -33,7 +33,7 @@ impl Program {
         }
         let mut environment = strings("process.env", env)?;
         if !env.iter().any(|entry| entry.starts_with("HOME=")) {
-            environment.extend(CString::new(format!("HOME={home}")));
+            environment.extend(CString::new(format!("HOME={}", home())));
         }
         let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
         Ok(Self {
@@ -97,7 +97,7 @@ mod tests {
         let mut process = Process::default();
         process.set_args(Some(vec!["sh".into()])).set_env(Some(vec!["A=1".into(), "KEY".into()]));
         assert_eq!(
-            Program::compile(&process, "/").unwrap_err().to_string(),
+            Program::compile(&process, || "/".to_owned()).unwrap_err().to_string(),
             "process.env[1]: \"KEY\" is not KEY=VALUE"
         );
     }

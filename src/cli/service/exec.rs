@@ -80,6 +80,11 @@ impl Exec {
         }
         if let Some(user) = &self.user {
             process.set_user(find_user(user, root_of(container)?.as_fd())?);
+            if !self.env.iter().any(|(key, _)| key == "HOME") {
+                // It was the other user's; without one the sandbox looks this user's up.
+                let env = process.env().clone().unwrap_or_default();
+                process.set_env(Some(env.into_iter().filter(|entry| !entry.starts_with("HOME=")).collect()));
+            }
         }
         Ok(process)
     }
