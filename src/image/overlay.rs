@@ -24,23 +24,29 @@ pub fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<Ow
     if layers.is_empty() {
         return Err(Error::Config("the image has no layers, so there is nothing to run".to_owned()));
     }
-    let context =
-        fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| refused("overlay", errno))?;
+    match mount_detached(layers, upper, work) {
+        // Kernels before 6.5 do not know `lowerdir+`; some say so at once, others when all is put together.
+        Err((_, Errno::INVAL)) => mount_by_path(layers, upper, work),
+        done => done.map_err(|(path, errno)| refused(&path.display().to_string(), errno)),
+    }
+}
+
+/// The error names the path that was refused.
+fn mount_detached<'a>(
+    layers: &'a [PathBuf],
+    upper: &'a Path,
+    work: &'a Path,
+) -> Result<OwnedFd, (&'a Path, Errno)> {
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (upper, errno))?;
     for layer in layers.iter().rev() {
-        match set_path(context.as_fd(), c"lowerdir+", layer) {
-            // Kernels before 6.8 know lowerdir alone, whose length fsconfig(2) bounds too tightly.
-            Err(Errno::INVAL) if layer == &layers[layers.len() - 1] => {
-                return mount_by_path(layers, upper, work);
-            }
-            done => done.map_err(|errno| refused(&layer.display().to_string(), errno))?,
-        }
+        set_path(context.as_fd(), c"lowerdir+", layer).map_err(|errno| (layer.as_path(), errno))?;
     }
     for (key, path) in [(c"upperdir", upper), (c"workdir", work)] {
-        set_path(context.as_fd(), key, path).map_err(|errno| refused(&path.display().to_string(), errno))?;
+        set_path(context.as_fd(), key, path).map_err(|errno| (path, errno))?;
     }
-    fsconfig_create(context.as_fd()).map_err(|errno| refused(&upper.display().to_string(), errno))?;
+    fsconfig_create(context.as_fd()).map_err(|errno| (upper, errno))?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .map_err(|errno| refused(&upper.display().to_string(), errno))
+        .map_err(|errno| (upper, errno))
 }
 
 fn refused(what: &str, errno: Errno) -> Error {
