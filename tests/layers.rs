@@ -357,3 +357,76 @@ fn a_damaged_layer_or_a_wrong_digest_is_told_and_leaves_nothing() {
     assert!(bench.load().err().unwrap().contains("was promised"));
     assert_eq!(fs::read_dir(bench.root().join("images/blobs/sha256")).unwrap().count(), 0);
 }
+
+#[test]
+fn what_tar_readers_disagree_on_is_refused() {
+    common::require_root!();
+    let with_size = |kind, size: u64| Layer::header(kind, "odd", size);
+    let block = [0u8; 512];
+    for (what, layer) in [
+        ("a directory with content", Layer::new().add(with_size(EntryType::Directory, 512), &block)),
+        (
+            "a hard link with content",
+            Layer::new().file("f", "x").add(with_size(EntryType::Link, 512), &block),
+        ),
+        ("two sizes", Layer::new().pax(&[("size", "1"), ("size", "1")]).file("f", "x")),
+        ("an odd size", Layer::new().pax(&[("size", "+1")]).file("f", "x")),
+        ("two paths", Layer::new().pax(&[("path", "a"), ("path", "b")]).file("f", "x")),
+    ] {
+        assert!(!Bench::new().refused(layer).is_empty(), "{what}");
+    }
+    let bench = Bench::new();
+    let tree = bench.unpacked(Layer::new().file("dd/", "")).unwrap();
+    assert!(tree.join("dd").is_dir());
+}
+
+#[test]
+fn a_hole_without_end_is_refused_at_once() {
+    common::require_root!();
+    let mut header = Layer::header(EntryType::GNUSparse, "hole", 0);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize = *b"\x80\0\0\0\x3f\xff\xff\xff\xff\xff\xff\xff";
+    let error = Bench::new().refused(Layer::new().add(header, b""));
+    assert!(error.contains("bomb") || error.contains("sparse"), "{error}");
+}
+
+#[test]
+fn a_layer_that_is_repeated_is_mounted_once() {
+    common::require_root!();
+    let bench = Bench::new();
+    let (one, two) = (Layer::new().file("f", "below").finish(), Layer::new().file("f", "above").finish());
+    bench.write(&[one.clone(), two.clone(), one, two], <[u8]>::to_vec);
+    let (store, image) = bench.load().unwrap();
+    let layers = store.layers(&image).unwrap();
+    let (upper, work) = (bench.directory.path().join("upper"), bench.directory.path().join("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let tree = wharf::image::mount_overlay(&layers, &upper, &work).unwrap();
+    let flags = rustix::fs::OFlags::RDONLY;
+    let file = rustix::fs::openat(&tree, "f", flags, rustix::fs::Mode::empty()).unwrap();
+    assert_eq!(std::io::read_to_string(fs::File::from(file)).unwrap(), "above");
+}
+
+#[test]
+fn a_layout_directory_cannot_point_outside_itself_nor_hang() {
+    common::require_root!();
+    let bench = Bench::new();
+    bench.write(&[Layer::new().file("f", "x").finish()], <[u8]>::to_vec);
+    let blobs = bench.layout().join("blobs/sha256");
+    let largest =
+        fs::read_dir(&blobs).unwrap().flatten().max_by_key(|blob| blob.metadata().unwrap().len()).unwrap();
+    fs::remove_file(largest.path()).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, largest.path(), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    assert!(bench.load().err().unwrap().contains("no regular file"));
+
+    let bench = Bench::new();
+    fs::create_dir(bench.layout()).unwrap();
+    fs::write(bench.directory.path().join("secret"), "x").unwrap();
+    for layer in ["../secret", "/etc/passwd"] {
+        let manifest = json!([{ "Config": layer, "RepoTags": ["web:latest"], "Layers": [layer] }]);
+        fs::write(bench.layout().join("manifest.json"), manifest.to_string()).unwrap();
+        assert!(bench.load().is_err(), "{layer}");
+        assert_eq!(fs::read_dir(bench.root().join("images/blobs/sha256")).unwrap().count(), 0);
+    }
+}

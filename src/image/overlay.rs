@@ -24,11 +24,19 @@ pub fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<Ow
     if layers.is_empty() {
         return Err(Error::Config("the image has no layers, so there is nothing to run".to_owned()));
     }
+    let layers = &without_repeats(layers);
     match mount_detached(layers, upper, work) {
         // Kernels before 6.5 do not know `lowerdir+`; some say so at once, others when all is put together.
         Err((_, Errno::INVAL)) => mount_by_path(layers, upper, work),
         done => done.map_err(|(path, errno)| refused(&path.display().to_string(), errno)),
     }
+}
+
+/// overlayfs takes no directory twice, and images repeat layers, empty ones above all. The topmost copy
+/// hides what the others would show.
+fn without_repeats(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let is_last = |(index, layer): &(usize, &PathBuf)| !layers[index + 1..].contains(layer);
+    layers.iter().enumerate().filter(is_last).map(|(_, layer)| layer.clone()).collect()
 }
 
 /// The error names the path that was refused.

@@ -19,7 +19,7 @@ impl ImageName {
     /// The form that people type, such as `web:latest`.
     pub fn familiar(&self) -> &str {
         let name = self.full.strip_prefix("docker.io/").unwrap_or(&self.full);
-        name.strip_prefix("library/").unwrap_or(name)
+        name.strip_prefix("library/").filter(|short| !short.contains('/')).unwrap_or(name)
     }
 }
 
@@ -54,6 +54,7 @@ mod tests {
             ("team/web:2", "docker.io/team/web:2", "team/web:2"),
             ("localhost:5000/web", "localhost:5000/web:latest", "localhost:5000/web:latest"),
             ("ghcr.io/a/b:c", "ghcr.io/a/b:c", "ghcr.io/a/b:c"),
+            ("library/a/b:1", "docker.io/library/a/b:1", "library/a/b:1"),
         ] {
             let name: ImageName = typed.parse().unwrap();
             assert_eq!((name.full(), name.familiar()), (full, shown));

@@ -107,6 +107,9 @@ impl Unpacked {
     /// Unpacks beside and renames: a layer that has its name is complete, and on disk.
     fn unpack(&self, layer: &Layer, blobs: &Blobs) -> Result<(), Error> {
         let half = self.directory.join(format!("{UNPACKING}{}", layer.diff_id.hex()));
+        if half.exists() {
+            fs::remove_dir_all(&half).map_err(Error::file("remove", &half))?;
+        }
         make(&half, 0o755)?;
         let done = self.unpack_into(&half, layer, blobs);
         if done.is_err() {
@@ -133,8 +136,8 @@ impl Unpacked {
             .map_err(|errno| Error::file("lock", &path)(errno.into()))?;
         for entry in fs::read_dir(&self.directory).map_err(Error::file("list", &self.directory))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNPACKING) {
-                let path = entry.path();
-                fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+                // One that cannot be removed is in the way of its own layer alone.
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         Ok(file)

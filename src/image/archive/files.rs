@@ -1,9 +1,11 @@
 //! The files of an archive or layout, by name: a directory is read in place, a tar stream is staged in
 //! the store while its digests are taken.
 use super::super::compression::decompressed;
+use super::super::layer::{Guard, Limits};
 use super::super::manifest::DOCUMENT_LIMIT;
 use super::super::store::blobs::{Staged, Staging};
 use super::super::{Error, Source};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,6 +14,8 @@ use tar::EntryType;
 
 /// An archive has a few files a layer; the rest is not an image.
 const FILES_LIMIT: usize = 20_000;
+/// No image is larger; a decompression bomb is stopped by it at the latest.
+const BYTES_LIMIT: u64 = 256 << 30;
 
 #[derive(Debug)]
 enum Place {
@@ -53,10 +57,15 @@ impl<'a> Files<'a> {
     fn stage_all(stream: impl Read, staging: &'a Staging, what: String) -> Result<Self, Error> {
         let unreadable = |error: io::Error| Error::invalid(&what, unreadable_words(&error));
         let (_, stream) = decompressed(stream).map_err(unreadable)?;
-        let mut archive = tar::Archive::new(stream);
+        let guard = Guard::new(Limits { bytes: BYTES_LIMIT, entries: FILES_LIMIT as u64 });
+        let mut archive = tar::Archive::new(guard.stream(stream));
         let mut members = HashMap::new();
-        for entry in archive.entries().map_err(unreadable)? {
+        let mut entries = archive.entries().map_err(unreadable)?;
+        loop {
+            guard.expect_headers();
+            let Some(entry) = entries.next() else { break };
             let mut entry = entry.map_err(unreadable)?;
+            guard.expect_content();
             let raw = entry.path_bytes().into_owned();
             let name = plain_name(Path::new(&*String::from_utf8_lossy(&raw)));
             let kind = entry.header().entry_type();
@@ -69,8 +78,12 @@ impl<'a> Files<'a> {
                     let base = if kind == EntryType::Link { PathBuf::new() } else { parent_of(&name) };
                     Member::Link(plain_name(&base.join(target)))
                 }
-                _ => continue,
+                _ => {
+                    io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
+                    continue;
+                }
             };
+            io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
             members.insert(name, member);
             if members.len() > FILES_LIMIT {
                 return Err(Error::invalid(
@@ -88,18 +101,21 @@ impl<'a> Files<'a> {
     /// Whether there is a file of that name.
     pub(super) fn has(&self, name: &str) -> bool {
         match &self.place {
-            Place::Directory(directory) => directory.join(name).is_file(),
+            Place::Directory(directory) => open_inside(directory, name).is_ok(),
             Place::Staged(_) => self.member(name).is_some(),
         }
     }
 
     /// A small document, whole.
     pub(super) fn document(&self, name: &str) -> Result<Vec<u8>, Error> {
-        let path = match &self.place {
-            Place::Directory(directory) => directory.join(name),
-            Place::Staged(_) => self.member(name).ok_or_else(|| self.missing(name))?.path.clone(),
+        let (path, file) = match &self.place {
+            Place::Directory(directory) => (directory.join(name), open_inside(directory, name)),
+            Place::Staged(_) => {
+                let path = self.member(name).ok_or_else(|| self.missing(name))?.path.clone();
+                (path.clone(), File::open(path))
+            }
         };
-        let file = File::open(&path).map_err(Error::file("open", &path))?;
+        let file = file.map_err(Error::file("open", &path))?;
         let mut bytes = Vec::new();
         file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
         if bytes.len() as u64 > DOCUMENT_LIMIT {
@@ -117,7 +133,7 @@ impl<'a> Files<'a> {
             Place::Staged(_) => self.member(name).cloned().ok_or_else(|| self.missing(name)),
             Place::Directory(directory) => {
                 let path = directory.join(name);
-                let file = match File::open(&path) {
+                let file = match open_inside(directory, name) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(name)),
                     file => file.map_err(Error::file("open", &path))?,
                 };
@@ -158,6 +174,19 @@ fn unreadable_words(error: &io::Error) -> String {
 
 fn parent_of(name: &str) -> PathBuf {
     Path::new(name).parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// Opens a regular file of a layout directory. The names come from the layout's own documents, so they
+/// must not lead out of it, and a FIFO in a blob's place must not hang.
+fn open_inside(directory: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let root = File::open(directory)?;
+    let file = File::from(openat2(&root, name, flags, Mode::empty(), resolve)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file")),
+    }
 }
 
 /// Names are keys here, never paths of the host; `..` is resolved as text.

@@ -1,12 +1,13 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, check_global};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::whiteout::{Mark, Whiteouts, is_whiteout, set_opaque};
 use super::{Error, Limits, refuse};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use tar::{Archive, Entry, EntryType};
@@ -23,8 +24,14 @@ pub(in crate::image) fn apply(
 ) -> Result<(), Error> {
     let guard = Guard::new(limits);
     let mut archive = Archive::new(guard.stream(stream));
-    let mut layer =
-        Layer { places: Places::new(root), root, whiteouts, copier: Copier::new(), directories: Vec::new() };
+    let mut layer = Layer {
+        places: Places::new(root),
+        root,
+        whiteouts,
+        copier: Copier::new(),
+        directories: HashMap::new(),
+        guard: guard.clone(),
+    };
     let mut entries = archive.entries().map_err(unreadable)?;
     for count in 0.. {
         guard.expect_headers();
@@ -52,15 +59,19 @@ struct Layer<'a> {
     whiteouts: Whiteouts,
     copier: Copier,
     /// Directories keep their mtime until the end, because every entry in them changes it.
-    directories: Vec<(EntryPath, Metadata)>,
+    directories: HashMap<EntryPath, Metadata>,
+    guard: Guard,
 }
 
 impl Layer<'_> {
     fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
         let raw = entry.path_bytes().into_owned();
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader) {
-            return Ok(());
+        let kind = kind_of(entry, &raw)?;
+        if kind == EntryType::XGlobalHeader {
+            let mut records = Vec::new();
+            self.guard.expect_headers();
+            entry.read_to_end(&mut records).map_err(unreadable)?;
+            return check_global(&records);
         }
         let metadata = Metadata::of(entry, &raw)?;
         let path = EntryPath::parse(metadata.sparse.name.as_deref().unwrap_or(&raw))?;
@@ -91,7 +102,7 @@ impl Layer<'_> {
         let root = EntryPath::parse(b".")?;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
         metadata.apply_to_fd(fd.as_fd()).map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
-        self.directories.push((root, metadata));
+        self.directories.insert(root, metadata.times_only());
         Ok(())
     }
 
@@ -173,7 +184,7 @@ impl Layer<'_> {
             set_opaque(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
-        self.directories.push((path.clone(), metadata));
+        self.directories.insert(path.clone(), metadata.times_only());
         Ok(())
     }
 
@@ -189,6 +200,10 @@ impl Layer<'_> {
         let mut file =
             file::create(parent, path.name()).map_err(|errno| failed(&bytes, "create file", errno))?;
         let size = entry.size();
+        if gnu_sparse {
+            // Its holes are not in the stream, but they take time all the same (CVE-2021-20291).
+            self.guard.take(size).map_err(unreadable)?;
+        }
         let copied = if metadata.sparse.is_present() {
             metadata.sparse.write(entry, &mut file)
         } else if gnu_sparse {
@@ -220,13 +235,31 @@ impl Layer<'_> {
     }
 
     fn finish(self) -> Result<(), Error> {
-        for (path, metadata) in self.directories.iter().rev() {
+        for (path, metadata) in &self.directories {
             // A directory may have been replaced by a later entry.
             let Ok(fd) = self.places.directory(path) else { continue };
             metadata.set_times_of(fd).map_err(|errno| failed(&path.bytes(), "set the time of", errno))?;
         }
         Ok(())
     }
+}
+
+/// What the entry is, as GNU tar reads it. Only files have content: other readers take the blocks that a
+/// link or directory claims for the next entries (CVE-2025-62518).
+fn kind_of<R: Read>(entry: &Entry<'_, R>, name: &[u8]) -> Result<EntryType, Error> {
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        EntryType::Regular if name.ends_with(b"/") => EntryType::Directory,
+        kind => kind,
+    };
+    let has_content = matches!(
+        kind,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::XGlobalHeader
+    );
+    if !has_content && (entry.size() != 0 || header.entry_size().unwrap_or(1) != 0) {
+        return Err(refuse(name, "has content, but is no file; refused"));
+    }
+    Ok(kind)
 }
 
 fn node<R: Read>(entry: &Entry<'_, R>, kind: EntryType, name: &[u8]) -> Result<(FileType, u64), Error> {

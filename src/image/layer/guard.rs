@@ -9,7 +9,7 @@ const HEADERS_LIMIT: u64 = 2 << 20;
 
 /// Shared by the stream and by whoever walks it.
 #[derive(Debug, Clone)]
-pub(super) struct Guard(Rc<State>);
+pub(in crate::image) struct Guard(Rc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -20,27 +20,28 @@ struct State {
 }
 
 impl Guard {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(in crate::image) fn new(limits: Limits) -> Self {
         Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits }))
     }
 
     /// From here on headers are read: they are small, whatever their own size field says.
-    pub(super) fn expect_headers(&self) {
+    pub(in crate::image) fn expect_headers(&self) {
         self.0.headers.set(Some(HEADERS_LIMIT));
     }
 
     /// From here on content is read.
-    pub(super) fn expect_content(&self) {
+    pub(in crate::image) fn expect_content(&self) {
         self.0.headers.set(None);
     }
 
-    pub(super) fn stream<R: Read>(&self, inner: R) -> Guarded<R> {
+    pub(in crate::image) fn stream<R: Read>(&self, inner: R) -> Guarded<R> {
         Guarded { inner, guard: self.clone() }
     }
 
-    fn take(&self, length: u64) -> io::Result<()> {
+    /// Counts bytes that the stream stands for, whether or not they are in it, such as those of a hole.
+    pub(super) fn take(&self, length: u64) -> io::Result<()> {
         let state = &self.0;
-        let total = state.total.get() + length;
+        let total = state.total.get().saturating_add(length);
         state.total.set(total);
         if total > state.limits.bytes {
             let text = format!("unpacks to more than {} bytes; a decompression bomb", state.limits.bytes);
@@ -59,7 +60,7 @@ impl Guard {
 }
 
 /// A stream under guard.
-pub(super) struct Guarded<R> {
+pub(in crate::image) struct Guarded<R> {
     inner: R,
     guard: Guard,
 }

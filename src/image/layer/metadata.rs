@@ -31,11 +31,15 @@ impl Metadata {
             xattrs: Vec::new(),
             sparse: SparseHeader::default(),
         };
+        let path = entry.path_bytes().into_owned();
+        let mut decisive = Vec::new();
         let Some(records) = entry.pax_extensions().map_err(malformed)? else { return Ok(metadata) };
         for record in records {
             let record = record.map_err(malformed)?;
             let key = record.key().map_err(|_| refuse(name, "has an extended header that is not UTF-8"))?;
-            metadata.take(key, record.value_bytes(), name)?;
+            let value = record.value_bytes();
+            check_decisive(key, value, &path, &mut decisive).map_err(|reason| refuse(name, reason))?;
+            metadata.take(key, value, name)?;
         }
         Ok(metadata)
     }
@@ -97,10 +101,47 @@ impl Metadata {
         Timestamps { last_access: self.mtime, last_modification: self.mtime }
     }
 
+    /// Without what has been applied already: only the times are needed again.
+    pub(super) fn times_only(mut self) -> Self {
+        self.xattrs = Vec::new();
+        self
+    }
+
     /// Permission bits, for nodes.
     pub(super) fn permissions(&self) -> Mode {
         Mode::from_raw_mode(self.mode)
     }
+}
+
+/// Records that decide what the next entries are, or what this one is called, must have one meaning:
+/// readers disagree on repeats and on odd numbers, and a layer could show each another content
+/// (CVE-2025-62518, CVE-2026-33055).
+fn check_decisive(key: &str, value: &[u8], path: &[u8], seen: &mut Vec<String>) -> Result<(), &'static str> {
+    if !matches!(key, "size" | "path" | "linkpath") {
+        return Ok(());
+    }
+    if seen.iter().any(|earlier| earlier == key) {
+        return Err("states its size or name twice; refused");
+    }
+    seen.push(key.to_owned());
+    if key == "size" && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
+        return Err("has a malformed size; refused");
+    }
+    if key == "path" && value != path {
+        return Err("has two different names; refused");
+    }
+    Ok(())
+}
+
+/// Refuses a global header that would change what all later entries are.
+pub(super) fn check_global(records: &[u8]) -> Result<(), Error> {
+    for record in tar::PaxExtensions::new(records) {
+        let key = record.as_ref().ok().and_then(|record| record.key().ok()).unwrap_or("size");
+        if matches!(key, "size" | "path" | "linkpath") || key.starts_with("GNU.sparse.") {
+            return Err(refuse(b"(global header)", "sets the size or name of all entries; refused"));
+        }
+    }
+    Ok(())
 }
 
 /// overlayfs reads these as instructions, so they must not come from an image; a label of another host's

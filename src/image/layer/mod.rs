@@ -13,6 +13,7 @@ mod sparse;
 mod whiteout;
 
 pub(super) use apply::apply;
+pub(super) use guard::Guard;
 pub(super) use whiteout::Whiteouts;
 
 use super::Error;

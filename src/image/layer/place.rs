@@ -5,8 +5,11 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// Removing a tree holds a descriptor a level, of which a process has 1024 by default.
+const DEPTH_LIMIT: usize = 256;
+
 /// A cleaned path inside the layer: plain names only, none for the root itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct EntryPath {
     names: Vec<Vec<u8>>,
 }
@@ -22,6 +25,9 @@ impl EntryPath {
                 name if name.contains(&0) => return Err(refuse(path, "holds a NUL byte; refused")),
                 name => names.push(name.to_vec()),
             }
+        }
+        if names.len() > DEPTH_LIMIT {
+            return Err(refuse(path, "is nested too deeply; refused"));
         }
         Ok(Self { names })
     }

@@ -196,7 +196,9 @@ fn pick<'a>(entries: &'a [Entry], name: &str) -> Result<&'a Entry, Error> {
     {
         return Ok(found);
     }
-    let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+    // In NAME@DIGEST and NAME:TAG@DIGEST the digest decides.
+    let name_or_digest = name.rsplit_once('@').map_or(name, |(_, digest)| digest);
+    let prefix = name_or_digest.strip_prefix("sha256:").unwrap_or(name_or_digest);
     if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(Error::NotFound(name.to_owned()));
     }
