@@ -271,6 +271,27 @@ fn a_bind_mount_is_readonly_when_asked_and_its_target_is_made() {
 }
 
 #[test]
+fn a_file_is_bound_over_a_dangling_symlink_inside_the_root() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "nameserver").unwrap();
+    let mut sandbox = sandbox!("cat /etc/resolv.conf");
+    for directory in ["etc", "run"] {
+        fs::create_dir(sandbox.rootfs.path().join(directory)).unwrap();
+    }
+    symlink("/run/resolv.conf", sandbox.rootfs.path().join("etc/resolv.conf")).unwrap();
+    let mount = MountBuilder::default()
+        .destination("/etc/resolv.conf")
+        .typ("bind")
+        .source(file.path())
+        .options(vec!["bind".to_owned()]);
+    let mut mounts = sandbox.spec.mounts().clone().unwrap();
+    mounts.push(mount.build().unwrap());
+    sandbox.spec.set_mounts(Some(mounts));
+    assert_eq!(sandbox.output(), "nameserver");
+    assert!(sandbox.rootfs.path().join("run/resolv.conf").is_file());
+}
+
+#[test]
 fn a_file_system_says_why_it_refused_its_options() {
     let mut sandbox = sandbox!("");
     let options = vec!["mode=no".to_owned()];

@@ -92,11 +92,13 @@ impl Target {
         let parent = parent.as_ref().map_or(root, |fd| fd.as_fd());
         match kind {
             Kind::Directory => existing_is_fine(rustix::fs::mkdirat(parent, name, Mode::from(0o755)))?,
-            Kind::File => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = rustix::fs::openat(parent, name, flags, Mode::from(0o644)).map(drop);
-                existing_is_fine(made)?;
-            }
+            // Through the root, so that a dangling symlink, as images have at /etc/resolv.conf, gets the
+            // file that it points to; inside the root, wherever it points.
+            Kind::File => drop(retry_again(|| {
+                let flags =
+                    OFlags::CREATE | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                openat2(root, &*self.path, flags, Mode::from(0o644), self.flags())
+            })?),
         }
         self.open(root)
     }
