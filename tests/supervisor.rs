@@ -70,7 +70,7 @@ fn an_instance_that_ended_unseen_is_cleaned_up_after_and_told_so() {
     kill(pid, Signal::SIGKILL).unwrap();
     eventually("it has ended", || has_ended(pid));
     let inspected = scratch.inspect(&name);
-    assert_eq!(inspected["status"], "stopped");
+    assert_eq!(inspected["status"], "stopped", "{inspected}");
     assert!(inspected["last_exit"]["reason"].as_str().unwrap().contains("unseen"), "{inspected}");
     assert!(inspected["cgroup_directories"].as_array().unwrap().is_empty());
 }

@@ -1,6 +1,7 @@
 //! The side of the commands: starting supervisors, and asking things of them.
 use super::control::{LONGEST_MESSAGE, Reply, Report, Request};
 use super::descriptor::receive;
+use super::state::Status;
 use super::{Error, Instance, LastExit};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
@@ -69,12 +70,16 @@ pub fn start(instance: &Instance, attachment: Attachment) -> Result<Supervision,
     }
 }
 
+const SETTLE_ATTEMPTS: u32 = 200;
+const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Sees to it that an instance which should have a supervisor has one. A running instance is adopted; one
 /// that ended unseen is cleaned up after, and started again if its policy says so.
 ///
 /// # Errors
 /// When no supervisor can be started.
 pub fn reconcile(instance: &Instance) -> Result<(), Error> {
+    settle(instance)?;
     if instance.supervisor()?.is_some() {
         return Ok(());
     }
@@ -84,10 +89,26 @@ pub fn reconcile(instance: &Instance) -> Result<(), Error> {
     }
     let supervision = spawn(instance, Purpose::Adopt, Attachment::default())?;
     match supervision.next_report() {
-        // What went wrong is in the instance's state now.
-        Ok(_) => Ok(()),
+        // What went wrong is in the instance's state, or will be in a moment.
+        Ok(_) => settle(instance),
         Err(error) => Err(error),
     }
+}
+
+/// An instance that has ended while its state still says that it runs: its supervisor is about to write so,
+/// or is being killed itself and lets go of its lock in a moment. Bounded, because a stopped supervisor
+/// (SIGSTOP) does neither.
+fn settle(instance: &Instance) -> Result<(), Error> {
+    for _ in 0..SETTLE_ATTEMPTS {
+        let says_running = instance.state()?.status == Status::Running;
+        let runs =
+            || Ok::<_, Error>(instance.container()?.is_some_and(|container| container.pid().is_some()));
+        if !says_running || instance.supervisor()?.is_none() || runs()? {
+            break;
+        }
+        std::thread::sleep(SETTLE_PAUSE);
+    }
+    Ok(())
 }
 
 impl Supervision {
