@@ -130,6 +130,30 @@ fn a_truncated_or_foreign_archive_is_told() {
 }
 
 #[test]
+fn an_archive_that_breaks_off_leaves_the_store_as_it_was() {
+    common::require_root!();
+    let scratch = Scratch::new("beside");
+    scratch.load("web");
+    let listing = || scratch.wharf(["images", "--json"]).ok().json();
+    let files = || Call::new("find").arg(scratch.root().join("images")).args(["-type", "f"]).ok().stdout;
+    let before = (listing(), files());
+    for form in ["shell.tar", "shell.tar.gz", "shell.tar.zst", "shell.docker.tar"] {
+        let bytes = fs::read(image_archive(form)).expect("read");
+        let cut = scratch.path().join(format!("cut-{form}"));
+        for length in [700, bytes.len() / 3, bytes.len() - bytes.len() / 10] {
+            fs::write(&cut, &bytes[..length]).expect("write");
+            let load = scratch.wharf(["load".as_ref(), cut.as_os_str()]);
+            let outcome = load.fails_with(&[&format!("cut-{form}")]);
+            assert_eq!(outcome.code, Some(125), "{outcome}");
+            assert_eq!((listing(), files()), before, "{length} bytes of {form}");
+        }
+        let piped = scratch.wharf(["load", "-"]).stdin(&bytes[..bytes.len() / 2]);
+        piped.fails_with(&["standard input"]);
+        assert_eq!((listing(), files()), before, "half of {form} from standard input");
+    }
+}
+
+#[test]
 fn content_that_is_not_what_its_digest_says_is_refused() {
     common::require_root!();
     let scratch = Scratch::new("forged");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Scratch, eventually, eventually_within};
+use common::{Call, Scratch, eventually, eventually_within};
 use std::time::Duration;
 
 /// Fills memory: a shell variable that doubles until it is larger than any limit here.
@@ -119,4 +119,26 @@ fn the_cgroup_is_gone_when_the_instance_has_stopped() {
     for directory in directories {
         assert!(!std::path::Path::new(&directory).exists(), "{directory}");
     }
+}
+
+#[test]
+fn a_limit_whose_controller_is_absent_is_refused_and_leaves_no_instance() {
+    common::require_root!();
+    let scratch = Scratch::new("absent");
+    scratch.load("shell");
+    let alone = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench.d/cgroup2-only");
+    let controllers = Call::new(&alone).args(["cat", "/sys/fs/cgroup/cgroup.controllers"]).ok();
+    let present = controllers.stdout.split_whitespace().any(|controller| controller == "memory");
+    common::require!(!present, "needs a host that keeps the memory controller on cgroup v1");
+    for detach in [&[][..], &["-d"]] {
+        let mut wharf = scratch.wharf(["run", "--memory", "64M"]).args(detach).args(["shell", "true"]);
+        let command = wharf.command();
+        let run = Call::new(&alone).arg(command.get_program()).args(command.get_args());
+        let refused = run.fails_with(&["the memory controller is not available", "or remove the limit"]);
+        assert_eq!(refused.code, Some(125), "{refused}");
+    }
+    assert_eq!(scratch.wharf(["ps", "-a", "--json"]).ok().json(), serde_json::json!([]));
+    let containers = std::fs::read_dir(scratch.root().join("run/containers")).unwrap();
+    assert_eq!(containers.count(), 0);
+    scratch.assert_clean();
 }

@@ -148,6 +148,26 @@ fn a_published_port_leads_to_the_instance_and_is_free_afterwards() {
 }
 
 #[test]
+fn a_port_that_another_program_holds_is_refused_and_leaves_no_instance() {
+    common::require_root!();
+    let scratch = Scratch::new("held");
+    scratch.load("web");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = holder.local_addr().expect("its address").port();
+    let publish = format!("{port}:8080");
+    for detach in [&[][..], &["-d"]] {
+        let run = scratch.wharf(["run", "-p", &publish]).args(detach).arg("web");
+        let refused = run.fails_with(&["address already in use", &port.to_string(), "choose another port"]);
+        assert_eq!(refused.code, Some(125), "{refused}");
+    }
+    assert_eq!(scratch.wharf(["ps", "-a", "--json"]).ok().json(), serde_json::json!([]));
+    scratch.assert_clean();
+    // It is the port that was refused, and nothing else about the call.
+    drop(holder);
+    scratch.wharf(["run", "-d", "--name", &scratch.name("web"), "-p", &publish, "web"]).ok();
+}
+
+#[test]
 fn the_first_process_is_the_service_or_a_reaper() {
     common::require_root!();
     let scratch = Scratch::new("init");
