@@ -4,6 +4,7 @@ mod common;
 
 use common::Scratch;
 use serde_json::json;
+use std::os::unix::fs::MetadataExt as _;
 
 #[test]
 fn a_time_namespace_has_its_offsets() {
@@ -22,7 +23,7 @@ fn a_time_namespace_has_its_offsets() {
 fn a_user_namespace_maps_ids_and_a_map_without_one_is_refused() {
     common::require_root!();
     let scratch = Scratch::new("user");
-    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]);
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "id -u; cat /proc/self/uid_map; touch /made"]);
     std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("chown");
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     bundle.edit(|spec| {
@@ -38,6 +39,8 @@ fn a_user_namespace_maps_ids_and_a_map_without_one_is_refused() {
     let outcome = scratch.run(&bundle);
     let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
     assert_eq!(words, ["0", "0", "100000", "65536"]);
+    let made = std::fs::metadata(bundle.rootfs().join("made")).expect("made inside");
+    assert_eq!((made.uid(), made.gid()), (100_000, 100_000), "root inside is nobody outside");
 }
 
 #[test]
