@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Bundle, Call, Scratch, eventually, program_exists, require};
+use common::{Bundle, Scratch, eventually, program_exists, require};
 use rustix::fd::{AsFd as _, OwnedFd};
 use serde_json::json;
 use std::os::unix::net::UnixListener;
@@ -94,15 +94,8 @@ fn run_in_the_foreground_copies_between_the_callers_terminal_and_the_containers(
     let scratch = Scratch::new("foreground");
     let bundle = terminal_bundle(&scratch, "test -t 0 && stty size; read line; echo got $line; exit 6");
     let id = scratch.name("foreground");
-    let command = format!(
-        "stty rows 33 cols 77; exec {} --root {} run --bundle {} {id}",
-        common::wharf_oci().display(),
-        scratch.oci_root().display(),
-        bundle.arg()
-    );
-    // script(1) gives the command a terminal of its own.
-    let call = Call::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]);
-    let mut running = call.stdin("").spawn();
+    let call = scratch.oci(["run", "--bundle", bundle.arg(), &id]).in_terminal(33, 77);
+    let mut running = call.spawn();
     eventually("the window has its size", || running.stdout().contains("33 77"));
     running.write("typed\r");
     let outcome = running.wait();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Call, Scratch, eventually, http_get};
+use common::{Scratch, eventually, http_get};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
@@ -199,25 +199,6 @@ fn exec_joins_a_running_instance_and_exits_with_the_status() {
     assert_eq!(scratch.wharf(["exec", &name, "/etc/passwd"]).outcome().code, Some(126));
     scratch.wharf(["stop", "-t", "0", &name]).ok();
     scratch.wharf(["exec", &name, "true"]).fails_with(&["is not running"]);
-}
-
-#[test]
-fn a_terminal_is_given_with_t() {
-    common::require_root!();
-    common::require!(common::program_exists("script"), "needs script (package bsdutils)");
-    let scratch = Scratch::new("tty");
-    scratch.load("shell");
-    let wharf =
-        scratch.wharf(["run", "--rm", "-t", "shell", "sh", "-c", "tty; test -t 1 && echo terminal; exit 6"]);
-    let command = {
-        let mut wharf = wharf;
-        let command = wharf.command();
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ")
-    };
-    let outcome = Call::new("script").args(["-qec", &command, "/dev/null"]).stdin("").outcome();
-    assert_eq!(outcome.code, Some(6), "{outcome}");
-    assert!(outcome.stdout.contains("/dev/pts/0") && outcome.stdout.contains("terminal"), "{outcome}");
 }
 
 fn free_port() -> u16 {

@@ -2,6 +2,7 @@
 //! terminal of a container.
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use oci_spec::runtime::BoxBuilder;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -90,6 +91,14 @@ impl Drop for RawMode<'_> {
         // The terminal may have been hung up; there is nobody left to see its settings then.
         let _ = termios::tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
     }
+}
+
+/// The size of the terminal that is the caller's standard input, if it is one, as `process.consoleSize`.
+/// A container's terminal must have it before its program asks.
+pub fn callers_size() -> Option<oci_spec::runtime::Box> {
+    let size = termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
+    let box_size = BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
+    box_size.ok()
 }
 
 /// Gives `to` the window size of `from`; does nothing when `from` is no terminal.

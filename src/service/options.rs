@@ -44,6 +44,8 @@ pub struct Options {
     pub init: bool,
     /// Whether it has a terminal in place of pipes.
     pub terminal: bool,
+    /// Size of the terminal until somebody who is attached changes it.
+    pub console_size: Option<oci_spec::runtime::Box>,
     /// Whether it is removed when it has stopped.
     pub remove: bool,
     /// Capabilities beyond the default ones.

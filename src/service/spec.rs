@@ -49,7 +49,7 @@ pub(super) fn complete(
 }
 
 fn set_process(process: &mut Process, options: &Options) {
-    process.set_terminal(Some(options.terminal));
+    process.set_terminal(Some(options.terminal)).set_console_size(options.console_size);
     if options.terminal {
         let mut env = process.env().clone().unwrap_or_default();
         if !env.iter().any(|entry| entry.starts_with("TERM=")) {

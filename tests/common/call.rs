@@ -95,6 +95,14 @@ impl Call {
         self.limit = limit;
         self
     }
+    /// The same call in a terminal of its own, that script(1) makes, of this many rows and columns.
+    pub(crate) fn in_terminal(self, rows: u16, columns: u16) -> Self {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let words: Vec<String> = words.map(|word| quoted_for_shell(&word.to_string_lossy())).collect();
+        let command = format!("stty rows {rows} cols {columns}; exec {}", words.join(" "));
+        let call = Self::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        Self { stdin: self.stdin.or_else(|| Some(Vec::new())), limit: self.limit, ..call }
+    }
     /// The command itself, for what this type does not offer. Standard streams are set on start.
     pub(crate) fn command(&mut self) -> &mut Command {
         &mut self.command
@@ -274,4 +282,8 @@ fn contents(file: &File) -> String {
     file.rewind().expect("seek");
     file.read_to_end(&mut bytes).expect("read output");
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn quoted_for_shell(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -84,9 +84,10 @@ impl Exec {
         if !self.ignore_paused && container.status()? == Status::Paused {
             bail!("cannot exec in a paused container (use --ignore-paused to override)");
         }
-        let process = self.process(&container)?;
+        let mut process = self.process(&container)?;
         let terminal = process.terminal().unwrap_or(false);
         let (console, their_end) = Console::decide(terminal, self.console_socket.as_deref(), self.detach)?;
+        console.fit(&mut process);
         check_preserved(self.preserve_fds)?;
         let socket = self.socket(their_end)?;
         let signals = Signals::block().context("block signals")?;

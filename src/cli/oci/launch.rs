@@ -3,6 +3,7 @@ use crate::cli::terminal;
 use crate::container::{ContainerId, CreateOptions};
 use anyhow::{Context as _, bail};
 use clap::Args;
+use oci_spec::runtime::Process;
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::path::{Path, PathBuf};
@@ -96,6 +97,13 @@ impl Console {
                         .context("create a socket pair")?;
                 Ok((Self::Ours(ours), Some(theirs)))
             }
+        }
+    }
+
+    /// Makes the caller's terminal and the new one equally large, unless the config says how large.
+    pub(super) fn fit(&self, process: &mut Process) {
+        if matches!(self, Self::Ours(_)) && process.console_size().is_none() {
+            process.set_console_size(terminal::callers_size());
         }
     }
 

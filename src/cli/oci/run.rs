@@ -27,10 +27,13 @@ impl Run {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         seal::ensure()?;
         let launch = &self.launch;
-        let spec = read_config(&launch.bundle)?;
+        let mut spec = read_config(&launch.bundle)?;
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let (console, their_end) = Console::decide(terminal, launch.console_socket.as_deref(), self.detach)?;
+        if let Some(process) = spec.process_mut() {
+            console.fit(process);
+        }
         let options = launch.create_options(their_end)?;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;

@@ -66,6 +66,7 @@ impl Exec {
         let spec = instance.spec()?;
         let mut process = spec.process().clone().context("the instance's runtime spec has no process")?;
         process.set_args(Some(self.command.clone())).set_terminal(Some(self.tty));
+        process.set_console_size(self.tty.then(terminal::callers_size).flatten());
         let mut env = process.env().clone().unwrap_or_default();
         if self.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
             env.push("TERM=xterm".to_owned());

@@ -3,6 +3,7 @@ use super::attach;
 use super::limits::LimitOptions;
 use super::listing::print_line;
 use super::values::{environment, hostname, key_value, seconds, size};
+use crate::cli::terminal;
 use crate::container::parse_signal;
 use crate::image::Overrides;
 use crate::network::{ExtraHost, Mode, PublishedPort};
@@ -226,6 +227,7 @@ impl Run {
             stop_timeout: self.stop_timeout,
             init: self.init,
             terminal: self.tty,
+            console_size: self.tty.then(terminal::callers_size).flatten(),
             remove: self.rm,
             cap_add: Capabilities::parse("--cap-add", &self.privileges.cap_add)?,
             cap_drop: Capabilities::parse("--cap-drop", &self.privileges.cap_drop)?,
