@@ -5,14 +5,16 @@
 //! STATE_ROOT/ID             made exclusively, locked
 //! state.json                phase creating; names the cgroup to come
 //! cgroup                    made with its limits
-//! sandbox::spawn            the process waits on start.sock
-//! prestart, createRuntime   hooks
+//! sandbox::begin            all mounts stand, the host's root is still there
+//! prestart, createRuntime,  hooks
+//! createContainer
+//! rest.finish               the process waits on start.sock
 //! state.json                phase created
 //! ```
 //! A failure undoes what was done, from the last step back. A `create` that is killed leaves a directory
 //! that `delete --force` can clean up, because the record names cgroup and process.
 use super::directory::{CONFIG_FILE, START_SOCKET, StateDirectory};
-use super::hooks::{self, Kind};
+use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
 use super::state::State;
 use super::status::ProcessIdentity;
@@ -128,7 +130,9 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -
     let args = spec.process().as_ref().and_then(|process| process.args().as_deref());
     let annotations = spec.annotations().iter().flatten();
     let later = |hooks: &&Hooks| {
-        [Kind::Poststart, Kind::Poststop].into_iter().any(|kind| hooks::any(Some(hooks), kind))
+        [Kind::StartContainer, Kind::Poststart, Kind::Poststop]
+            .into_iter()
+            .any(|kind| hooks::any(Some(hooks), kind))
     };
     Record {
         oci_version: spec.version().clone(),
@@ -157,25 +161,33 @@ impl Making<'_> {
             let path = self.directory.path_of(START_SOCKET);
             Error::State { action: "listen on", path, source: errno.into() }
         })?;
-        let init = self.init.insert(sandbox::spawn(&prepared.plan, self.cgroup.as_ref())?);
+        let (init, rest) = sandbox::begin(&prepared.plan, self.cgroup.as_ref())?;
+        let init = self.init.insert(init);
         prepared.record.process = Some(ProcessIdentity::of_child(init.pid).map_err(|source| {
             Error::Process { action: "read the start time of", pid: init.pid.as_raw_nonzero().get(), source }
         })?);
         self.run_hooks(prepared)?;
+        rest.finish(&prepared.plan)?;
         prepared.record.phase = Phase::Created;
         prepared.record.write(self.directory)
     }
 
     fn run_hooks(&self, prepared: &Prepared) -> Result<(), Error> {
-        let hooks = prepared.hooks.as_ref();
-        let kinds = [Kind::Prestart, Kind::CreateRuntime];
-        if !kinds.iter().any(|kind| hooks::any(hooks, *kind)) {
+        let (hooks, record) = (prepared.hooks.as_ref(), &prepared.record);
+        let kinds = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+        let Some(init) = self.init.as_ref().filter(|_| kinds.iter().any(|kind| hooks::any(hooks, *kind)))
+        else {
             return Ok(());
-        }
+        };
         // A hook may run for long, and `delete --force` must find the process meanwhile.
-        prepared.record.write(self.directory)?;
-        let state = State::new(&prepared.record, Status::Creating).to_json();
-        kinds.into_iter().try_for_each(|kind| hooks::run(hooks, kind, &state, &prepared.record.bundle))
+        record.write(self.directory)?;
+        let state = State::new(record, Status::Creating);
+        let json = state.to_json();
+        let runtime = Place::Runtime(&record.bundle);
+        hooks::run(hooks, Kind::Prestart, &json, runtime)?;
+        hooks::run(hooks, Kind::CreateRuntime, &json, runtime)?;
+        let json = state.seen_inside(record)?.to_json();
+        hooks::run(hooks, Kind::CreateContainer, &json, Place::Namespaces(init, &record.rootfs))
     }
 
     /// Takes back what was made. What cannot be removed keeps its record, so that `delete --force`
@@ -193,7 +205,8 @@ impl Making<'_> {
         });
         if self.init.is_some() {
             let state = State::new(&prepared.record, Status::Stopped).to_json();
-            hooks::run_all(prepared.hooks.as_ref(), Kind::Poststop, &state, &prepared.record.bundle);
+            let place = Place::Runtime(&prepared.record.bundle);
+            hooks::run_all(prepared.hooks.as_ref(), Kind::Poststop, &state, place);
         }
         if removed {
             let _ = self.directory.remove();

@@ -1,6 +1,6 @@
 //! `delete`: takes back everything that `create` made.
 use super::directory::{CONFIG_FILE, StateDirectory};
-use super::hooks::{self, Kind};
+use super::hooks::{self, Kind, Place};
 use super::record::Record;
 use super::state::State;
 use super::{Container, ContainerId, Error, Status, kill};
@@ -30,7 +30,8 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     kill::kill_everything(container)?;
     container.own_cgroup().delete()?;
     let state = State::new(&record, Status::Stopped).to_json();
-    let failures = hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, &record.bundle);
+    let failures =
+        hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, Place::Runtime(&record.bundle));
     container.directory.remove()?;
     drop(lock);
     Ok(failures)

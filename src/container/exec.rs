@@ -21,9 +21,19 @@ pub(super) fn exec(
             return Err(Error::WrongStatus { action: "exec in", id, status });
         }
     }
+    let inputs = ExecInputs { path: None, stdio, console_socket, preserve_fds };
+    spawn(container, &spec, process, inputs)
+}
+
+/// Starts a process in the namespaces and the cgroup of a container that has a first process.
+pub(super) fn spawn(
+    container: &Container,
+    spec: &Spec,
+    process: &Process,
+    inputs: ExecInputs,
+) -> Result<Child, Error> {
     let init = container.pidfd()?;
-    let inputs = ExecInputs { stdio, console_socket, preserve_fds };
-    let plan = Plan::compile_exec(&spec, process, init.as_fd(), inputs)?;
+    let plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
     let Init { pid, pidfd } = sandbox::spawn(&plan, Some(container.own_cgroup()))?;
     Ok(Child { pid, pidfd })
 }

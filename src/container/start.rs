@@ -1,6 +1,6 @@
 //! `start`: lets a created container's process execute the user's program.
 use super::directory::START_SOCKET;
-use super::hooks::{self, Kind};
+use super::hooks::{self, Kind, Place};
 use super::state::State;
 use super::{Container, Error, Status, socket};
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ pub(super) fn start(container: &Container) -> Result<(), Error> {
         }
     };
     must_be_created(container)?;
+    run_hooks(container, Kind::StartContainer)?;
     let connected = socket::connect_in(SocketType::SEQPACKET, container.directory.fd(), START_SOCKET);
     let connection = connected.map_err(|errno| match errno {
         Errno::CONNREFUSED | Errno::NOENT => Error::InitGone(container.record.id.to_string()),
@@ -29,7 +30,7 @@ pub(super) fn start(container: &Container) -> Result<(), Error> {
     crate::sandbox::start(connection.as_fd(), &container.record.program)?;
     container.directory.remove_file(START_SOCKET)?;
     drop(lock);
-    run_hooks(container)
+    run_hooks(container, Kind::Poststart)
 }
 
 fn must_be_created(container: &Container) -> Result<(), Error> {
@@ -39,15 +40,20 @@ fn must_be_created(container: &Container) -> Result<(), Error> {
     }
 }
 
-/// runtime-spec runtime.md#lifecycle, step 9: when a poststart hook fails, the container is stopped.
-fn run_hooks(container: &Container) -> Result<(), Error> {
+/// runtime-spec runtime.md#lifecycle, steps 7 and 9: when one of these hooks fails, the container is
+/// stopped.
+fn run_hooks(container: &Container, kind: Kind) -> Result<(), Error> {
     let record = &container.record;
-    if !hooks::any(record.hooks.as_ref(), Kind::Poststart) {
+    if !hooks::any(record.hooks.as_ref(), kind) {
         return Ok(());
     }
-    let state = State::new(record, Status::Running).to_json();
-    let ran = hooks::run(record.hooks.as_ref(), Kind::Poststart, &state, &record.bundle);
-    ran.inspect_err(|_| {
+    let (state, place) = match kind {
+        Kind::StartContainer => {
+            (State::new(record, Status::Created).seen_inside(record)?, Place::Container(container))
+        }
+        _ => (State::new(record, Status::Running), Place::Runtime(&record.bundle)),
+    };
+    hooks::run(record.hooks.as_ref(), kind, &state.to_json(), place).inspect_err(|_| {
         // The hook's failure is the one to report; delete --force finds what survives.
         let _ = super::kill::kill_everything(container);
     })

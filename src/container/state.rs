@@ -1,7 +1,7 @@
 //! What `state` shows of a container, and what hooks read.
 use super::record::Record;
-use super::status::ProcessIdentity;
-use super::{ContainerId, Status};
+use super::status::{ProcessIdentity, pid_inside};
+use super::{ContainerId, Error, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,6 +47,17 @@ impl State {
             annotations: record.annotations.clone(),
             owner: String::new(),
         }
+    }
+
+    /// The same with the pid that the container's own processes know, which is what hooks in its
+    /// namespaces are to get (runtime.md#state).
+    pub(super) fn seen_inside(self, record: &Record) -> Result<Self, Error> {
+        let Some(pid) = record.process.as_ref().and_then(ProcessIdentity::pid) else { return Ok(self) };
+        let inside = pid_inside(pid).map_err(|source| {
+            let pid = pid.as_raw_nonzero().get();
+            Error::Process { action: "read the namespaces of", pid, source }
+        })?;
+        Ok(Self { pid: inside, ..self })
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {

@@ -59,6 +59,14 @@ pub(super) enum Progress {
     Executed,
 }
 
+/// The pid that a process has in its own pid namespace, see `NSpid` in `proc_pid_status(5)`.
+pub(super) fn pid_inside(pid: Pid) -> io::Result<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let last = pids.and_then(|pids| pids.split_whitespace().last()).and_then(|pid| pid.parse().ok());
+    last.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no NSpid"))
+}
+
 impl ProcessIdentity {
     /// Remembers a living process. The caller is its parent and has not reaped it, so the pid is its own.
     pub(super) fn of_child(pid: Pid) -> io::Result<Self> {

@@ -82,9 +82,11 @@ impl Child<'_> {
             Step::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
             Step::Domainname(name) => rustix::system::setdomainname(name.to_bytes())?,
             Step::PrivateProc => self.proc = Some(private_proc()?),
-            Step::IsolateMounts(flag) => isolate_mounts(*flag)?,
+            Step::IsolateMounts => isolate_mounts()?,
             Step::CreateMount(new) => self.prepared.mounts[new.slot] = Some(self.create_mount(new)?),
-            Step::EnterRoot => self.enter_root()?,
+            Step::PlaceRoot(path) => self.place_root(path)?,
+            Step::AwaitHooks => self.await_hooks()?,
+            Step::PivotRoot => self.pivot_root()?,
             Step::OpenRoot => {
                 self.root = Some(rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
             }
@@ -158,16 +160,27 @@ impl Child<'_> {
         rustix::thread::move_into_thread_name_spaces(init.as_fd(), flags)
     }
 
-    fn enter_root(&mut self) -> Result<(), Errno> {
+    fn place_root(&mut self, path: &CStr) -> Result<(), Errno> {
         let root = self.prepared.root.take().ok_or(Errno::BADF)?;
-        rustix::mount::move_mount(&root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        rustix::process::fchdir(&root)?;
+        rustix::mount::move_mount(&root, c"", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        self.root = Some(root);
+        Ok(())
+    }
+
+    fn await_hooks(&self) -> Result<(), Errno> {
+        Message::Placed.send(self.report)?;
+        match Message::receive(self.report)? {
+            Some(Message::Ready) => Ok(()),
+            _ => Err(Errno::CANCELED),
+        }
+    }
+
+    fn pivot_root(&self) -> Result<(), Errno> {
+        rustix::process::fchdir(self.root()?)?;
         rustix::process::pivot_root(c".", c".")?;
         // The host's tree now stands on top of the new root, and "." is the way to it: pivot_root(2).
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-        rustix::process::chdir(c"/")?;
-        self.root = Some(root);
-        Ok(())
+        rustix::process::chdir(c"/")
     }
 
     fn create_mount(&mut self, new: &NewMount) -> Result<OwnedFd, Errno> {
@@ -355,11 +368,8 @@ fn private_proc() -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-fn isolate_mounts(flag: u64) -> Result<(), Errno> {
-    if flag == libc::MS_SHARED {
-        return Ok(());
-    }
-    let attr = mount::MountAttr { propagation: flag, ..Default::default() };
+fn isolate_mounts() -> Result<(), Errno> {
+    let attr = mount::MountAttr { propagation: libc::MS_SLAVE, ..Default::default() };
     mount::mount_setattr(CWD, c"/", true, &attr)
 }
 

@@ -35,5 +35,5 @@ mod target;
 pub use capabilities::Error as CapabilityError;
 pub use mount_options::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Stdio};
-pub use spawn::{Init, SpawnError, spawn};
+pub use spawn::{Init, Rest, SpawnError, begin, spawn};
 pub use start::start;

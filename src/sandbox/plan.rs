@@ -11,10 +11,11 @@ use super::step::Step;
 use super::target::Target;
 use super::{devices, home, mount_options, rlimits, seccomp, sysctl};
 use crate::cgroup::Hierarchies;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::process::Gid;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// A config that cannot become a Plan; every variant names the JSON path it is about.
@@ -86,6 +87,8 @@ pub struct Inputs {
 /// What the caller of [`Plan::compile_exec`] decides.
 #[derive(Debug, Default)]
 pub struct ExecInputs {
+    /// Program to execute whatever `process.args[0]` says, with exactly `process.env`.
+    pub path: Option<PathBuf>,
     /// The standard streams.
     pub stdio: Stdio,
     /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
@@ -153,17 +156,32 @@ impl Plan {
             steps.push(Step::PrivateProc);
         }
         let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
-        steps.push(Step::IsolateMounts(if shared { libc::MS_SHARED } else { libc::MS_SLAVE }));
+        steps.push(Step::IsolateMounts);
 
-        let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
-        let inside = build_tree(linux, &mut mounts, user_namespace)?;
+        let mut devices = match mounts.binds_dev {
+            true => Vec::new(),
+            false => {
+                let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+                devices::compile(listed, namespaces.isolates(LinuxNamespaceType::User), &mut mounts)?
+            }
+        };
+        let covers = covers(linux, &mut mounts)?;
+        let hooks_place = place_for_hooks(spec, &inputs.rootfs)?;
         steps.append(&mut mounts.create);
-        steps.push(Step::EnterRoot);
+        // With the host's tree gone first, nothing an image contains can lead a later step there; only
+        // hooks ask for the other order.
+        let (before, after) = match hooks_place {
+            None => (vec![Step::PlaceRoot(c"/".to_owned()), Step::PivotRoot], vec![]),
+            Some(place) => (vec![Step::PlaceRoot(place)], vec![Step::AwaitHooks, Step::PivotRoot]),
+        };
+        steps.extend(before);
         steps.append(&mut mounts.attach);
-        steps.extend(inside);
+        steps.append(&mut devices);
         if terminal {
             steps.push(console(process, mounts.devpts)?);
         }
+        steps.extend(after);
+        steps.extend(covers);
         steps.extend(sysctl);
         if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
             steps.push(Step::ReadonlyRoot);
@@ -219,7 +237,10 @@ impl Plan {
         if terminal {
             steps.push(Step::ExecConsole { size: console_size(process) });
         }
-        let program = Program::compile(process, || home::of_process(init, process.user().uid()))?;
+        let program = match &inputs.path {
+            Some(path) => Program::at(path, process)?,
+            None => Program::compile(process, || home::of_process(init, process.user().uid()))?,
+        };
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
             root: Root::Joined { init },
@@ -326,13 +347,27 @@ fn enter_namespaces(spec: &Spec, namespaces: &Namespaces, new_keyring: bool) -> 
     Ok(steps)
 }
 
-/// Devices, masked and read-only paths: everything inside the root beside the mounts.
-fn build_tree(linux: Option<&Linux>, mounts: &mut Mounts, bind_devices: bool) -> Result<Vec<Step>, Error> {
-    let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-    let mut steps = match mounts.binds_dev {
-        true => Vec::new(),
-        false => devices::compile(listed, bind_devices, mounts)?,
-    };
+/// Where the root is attached while hooks look at it; `None` when there are none that do. Config's
+/// promise to them: all mounts stand and the root is still the host's (config.md#posix-platform-hooks).
+fn place_for_hooks(spec: &Spec, rootfs: &Rootfs) -> Result<Option<CString>, Error> {
+    let listed = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let wanted = spec.hooks().as_ref().is_some_and(|hooks| {
+        listed(hooks.prestart()) || listed(hooks.create_runtime()) || listed(hooks.create_container())
+    });
+    match rootfs {
+        _ if !wanted => Ok(None),
+        Rootfs::Directory(path) => CString::new(path.as_os_str().as_bytes())
+            .map(Some)
+            .map_err(|_| Error::config("root.path", "holds a NUL byte")),
+        Rootfs::Tree(_) => {
+            Err(Error::config("hooks", "needs a root.path on the host for hooks that run before the start"))
+        }
+    }
+}
+
+/// Masked and read-only paths.
+fn covers(linux: Option<&Linux>, mounts: &mut Mounts) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::new();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     for (index, path) in readonly.iter().enumerate() {
         steps.push(Step::ReadonlyPath(inside(&format!("linux.readonlyPaths[{index}]"), path)?));

@@ -3,6 +3,8 @@ use super::plan::Error;
 use crate::sys::exec::StringArray;
 use oci_spec::runtime::Process;
 use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -18,27 +20,37 @@ pub(super) struct Program {
 impl Program {
     /// Compiles a process; `home` is asked when the environment has no HOME.
     pub(super) fn compile(process: &Process, home: impl FnOnce() -> String) -> Result<Self, Error> {
-        let args = process.args().as_deref().unwrap_or_default();
-        let name = args
-            .first()
+        let name = process.args().iter().flatten().next();
+        let name = name
             .filter(|name| !name.is_empty())
             .ok_or_else(|| Error::config("process.args", "is empty; name the program to execute"))?;
-        let arguments = strings("process.args", args)?;
         let env = process.env().as_deref().unwrap_or_default();
-        for (index, entry) in env.iter().enumerate() {
-            if entry.find('=').is_none_or(|at| at == 0) {
-                let path = format!("process.env[{index}]");
-                return Err(Error::config(&path, format!("{entry:?} is not KEY=VALUE")));
-            }
-        }
-        let mut environment = strings("process.env", env)?;
+        let mut environment = environment(env)?;
         if !env.iter().any(|entry| entry.starts_with("HOME=")) {
             environment.extend(CString::new(format!("HOME={}", home())));
         }
         let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+        Self::new(name, candidates(name, path), process, environment)
+    }
+
+    /// The program at this path, with the arguments of the process and nothing but its environment.
+    pub(super) fn at(path: &Path, process: &Process) -> Result<Self, Error> {
+        let name = path.to_string_lossy();
+        let candidate = CString::new(path.as_os_str().as_bytes());
+        let candidate = candidate.map_err(|_| Error::config("path", "holds a NUL byte"))?;
+        Self::new(&name, vec![candidate], process, environment(process.env().as_deref().unwrap_or_default())?)
+    }
+
+    fn new(
+        name: &str,
+        candidates: Vec<CString>,
+        process: &Process,
+        environment: Vec<CString>,
+    ) -> Result<Self, Error> {
+        let arguments = strings("process.args", process.args().as_deref().unwrap_or_default())?;
         Ok(Self {
-            name: name.clone(),
-            candidates: candidates(name, path),
+            name: name.to_owned(),
+            candidates,
             arguments: StringArray::new(arguments),
             environment: StringArray::new(environment),
         })
@@ -58,6 +70,16 @@ impl Program {
     pub(super) fn candidates(&self) -> impl Iterator<Item = &CStr> {
         self.candidates.iter().map(CString::as_c_str)
     }
+}
+
+fn environment(env: &[String]) -> Result<Vec<CString>, Error> {
+    for (index, entry) in env.iter().enumerate() {
+        if entry.find('=').is_none_or(|at| at == 0) {
+            let path = format!("process.env[{index}]");
+            return Err(Error::config(&path, format!("{entry:?} is not KEY=VALUE")));
+        }
+    }
+    strings("process.env", env)
 }
 
 fn candidates(name: &str, path: &str) -> Vec<CString> {

@@ -1,6 +1,7 @@
 //! What the child tells its parent, and later `start`: one small datagram each.
 //!
 //! ```text
+//! Placed                the tree stands and the root is still the host's: hooks may run (only with such hooks)
 //! Ready                 everything is done but `start` (only with a start socket)
 //! Executing             execve comes next; end of file after it means that it succeeded
 //! Failed(step, errno)   the child ends now
@@ -15,6 +16,7 @@ const SIZE: usize = 8 + DETAIL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
+    Placed,
     Ready,
     Executing,
     Failed(Failure),
@@ -54,6 +56,7 @@ impl Message {
         match self {
             Self::Ready => bytes[0] = 1,
             Self::Executing => bytes[0] = 2,
+            Self::Placed => bytes[0] = 4,
             Self::Failed(failure) => {
                 bytes[0] = 3;
                 bytes[1] = failure.detail_len;
@@ -69,6 +72,7 @@ impl Message {
         match bytes[0] {
             1 => Some(Self::Ready),
             2 => Some(Self::Executing),
+            4 => Some(Self::Placed),
             3 => {
                 let mut detail = [0; DETAIL];
                 detail.copy_from_slice(&bytes[8..]);
@@ -109,7 +113,7 @@ mod tests {
     #[test]
     fn a_message_survives_the_wire() {
         let failure = Failure::new(7, Errno::ACCESS, b"tmpfs: Bad value for 'size'");
-        for message in [Message::Ready, Message::Executing, Message::Failed(failure)] {
+        for message in [Message::Placed, Message::Ready, Message::Executing, Message::Failed(failure)] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
         assert_eq!(failure.detail(), "tmpfs: Bad value for 'size'");

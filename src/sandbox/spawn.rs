@@ -73,13 +73,52 @@ pub(super) struct Prepared {
     pub(super) devpts_target: Target,
 }
 
-/// Clones the process and has it execute the Plan. Returns when the child has reached `execve`, or,
-/// with a start socket, when it has done everything but execute and listens for [`super::start`].
-/// The child has been reaped when an error is returned. The caller reaps it otherwise.
+/// Clones the process and has it execute the Plan to where only its program, or [`super::start`], is
+/// missing. The child has been reaped when an error is returned. The caller reaps it otherwise.
 ///
 /// # Errors
 /// Names the step that failed.
 pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
+    let (init, rest) = begin(plan, cgroup)?;
+    match rest.finish(plan) {
+        Ok(()) => Ok(init),
+        Err(error) => {
+            reap(&init);
+            Err(error)
+        }
+    }
+}
+
+/// What is left to do for a process in its sandbox that has not executed anything yet.
+#[derive(Debug)]
+#[must_use]
+pub struct Rest {
+    socket: OwnedFd,
+    /// Whether it waits for the word to go on.
+    paused: bool,
+}
+
+impl Rest {
+    /// Lets it go on. Returns when it has reached `execve`, or, with a start socket, when it has done
+    /// everything but execute and listens for [`super::start`].
+    ///
+    /// # Errors
+    /// Names the step that failed; the caller reaps the process all the same.
+    pub fn finish(self, plan: &Plan) -> Result<(), SpawnError> {
+        if self.paused {
+            go_on(self.socket.as_fd())?;
+            await_report(plan, self.socket.as_fd())?;
+        }
+        Ok(())
+    }
+}
+
+/// Clones the process and has it execute the Plan up to the moment at which hooks may run; a Plan without
+/// such hooks is executed as far as [`spawn`] does.
+///
+/// # Errors
+/// Names the step that failed; the child has been reaped.
+pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), SpawnError> {
     let mut prepared = prepare(plan)?;
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -98,10 +137,10 @@ pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
     };
     drop(child_end);
     let init = Init { pid, pidfd };
-    let done = release(plan, cgroup, &init, must_wait, parent_end.as_fd())
+    let reported = release(plan, cgroup, &init, must_wait, parent_end.as_fd())
         .and_then(|()| await_report(plan, parent_end.as_fd()));
-    match done {
-        Ok(()) => Ok(init),
+    match reported {
+        Ok(paused) => Ok((init, Rest { socket: parent_end, paused })),
         Err(error) => {
             reap(&init);
             Err(error)
@@ -132,22 +171,28 @@ fn release(
         cgroup.add(init.pid)?;
     }
     if must_wait {
-        Message::Ready.send(socket).map_err(|errno| match errno {
-            Errno::PIPE | Errno::CONNRESET => SpawnError::Killed,
-            errno => step("release the container's process", errno),
-        })?;
+        go_on(socket)?;
     }
     Ok(())
 }
 
-fn await_report(plan: &Plan, socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
+fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    Message::Ready.send(socket).map_err(|errno| match errno {
+        Errno::PIPE | Errno::CONNRESET => SpawnError::Killed,
+        errno => step("release the container's process", errno),
+    })
+}
+
+/// Whether the child waits to go on; otherwise it has done all it had to do.
+fn await_report(plan: &Plan, socket: BorrowedFd<'_>) -> Result<bool, SpawnError> {
     let mut executing = false;
     loop {
         match Message::receive(socket).map_err(|errno| step("read the child's report", errno))? {
-            Some(Message::Ready) => return Ok(()),
+            Some(Message::Placed) => return Ok(true),
+            Some(Message::Ready) => return Ok(false),
             Some(Message::Executing) => executing = true,
             Some(Message::Failed(failure)) => return Err(explain(plan, &failure)),
-            None if executing => return Ok(()),
+            None if executing => return Ok(false),
             None => return Err(SpawnError::Killed),
         }
     }

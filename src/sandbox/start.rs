@@ -23,7 +23,7 @@ pub fn start(connection: BorrowedFd<'_>, program: &str) -> Result<(), SpawnError
                 let step = "apply seccomp and capabilities".to_owned();
                 return Err(SpawnError::Step { step, source: failure.io_error() });
             }
-            Some(Message::Ready) => {}
+            Some(Message::Placed | Message::Ready) => {}
             None if executing => return Ok(()),
             None => return Err(SpawnError::Killed),
         }

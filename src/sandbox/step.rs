@@ -52,11 +52,15 @@ pub(super) enum Step {
     /// A procfs of the container's pid namespace that is never attached, so that nothing inside the
     /// container can stand in for it (CVE-2019-16884, CVE-2025-52881, CVE-2025-62596).
     PrivateProc,
-    /// Cuts or keeps propagation from the host: `MS_SLAVE` or what the spec asks, recursive.
-    IsolateMounts(u64),
+    /// Cuts propagation to the host, recursively. What the container shares comes with its own mounts.
+    IsolateMounts,
     CreateMount(NewMount),
-    /// Attaches the root tree, makes it `/` and drops the host's tree. From here on no path leads outside.
-    EnterRoot,
+    /// Attaches the root tree at this place of the host.
+    PlaceRoot(CString),
+    /// Tells the parent that hooks may run, and waits until they have.
+    AwaitHooks,
+    /// Makes the root tree `/` and drops the host's tree. From here on no path leads outside.
+    PivotRoot,
     /// Takes the mount namespace's root as the container's root, after joining a container.
     OpenRoot,
     Attach {
@@ -152,11 +156,13 @@ impl Step {
             Self::Hostname(name) => write!(out, "set hostname {}", name.to_string_lossy()),
             Self::Domainname(name) => write!(out, "set domainname {}", name.to_string_lossy()),
             Self::PrivateProc => out.write_str("mount a private procfs"),
-            Self::IsolateMounts(_) => out.write_str("change mount propagation of /"),
+            Self::IsolateMounts => out.write_str("change mount propagation of /"),
             Self::CreateMount(mount) => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
-            Self::EnterRoot => out.write_str("pivot_root into the rootfs"),
+            Self::PlaceRoot(path) => write!(out, "attach the rootfs at {}", path.to_string_lossy()),
+            Self::AwaitHooks => out.write_str("wait for the hooks"),
+            Self::PivotRoot => out.write_str("pivot_root into the rootfs"),
             Self::OpenRoot => out.write_str("open the container's root"),
             Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),
             Self::SetAttr { target, .. } => write!(out, "change mount flags of {target}"),

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 pub mod bpf;
 pub mod clone;
+pub mod command;
 pub mod exec;
 pub mod fd;
 pub mod heap;

@@ -21,7 +21,7 @@ impl FeaturesCommand {
 
 /// What is implemented, and nothing else: engines decide by it.
 fn features() -> anyhow::Result<Features> {
-    let hooks = ["prestart", "createRuntime", "poststart", "poststop"];
+    let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
     let linux = LinuxFeatureBuilder::default()
         .namespaces(NAMESPACES.to_vec())
         .capabilities(capabilities())
