@@ -143,7 +143,7 @@ fn a_failing_hook_of_start_ends_the_container_before_its_program_runs() {
     let mut bundle = scratch.bundle(&["/bin/touch", "/ran"]);
     bundle.edit(|spec| {
         spec["hooks"] = json!({"startContainer":
-        [{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck; exit 9"]}]})
+        [{"path": "/bin/sh", "args": ["sh", "-c", "echo no luck; exit 9"]}]});
     });
     let id = scratch.name("failstart");
     scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
@@ -153,7 +153,7 @@ fn a_failing_hook_of_start_ends_the_container_before_its_program_runs() {
     assert!(!bundle.rootfs().join("ran").exists());
     bundle.edit(|spec| {
         spec["hooks"] = json!({"startContainer":
-        [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]})
+        [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
     });
     scratch
         .oci(["run", "--bundle", bundle.arg(), &id])
