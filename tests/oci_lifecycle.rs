@@ -4,6 +4,7 @@
 mod common;
 use common::{Scratch, eventually};
 use serde_json::json;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn status(scratch: &Scratch, id: &str) -> String {
@@ -249,4 +250,71 @@ fn preserved_descriptors_reach_the_program_and_others_do_not() {
     let numbers: Vec<&str> = outcome.stdout.split_whitespace().collect();
     // ls itself has the directory open.
     assert_eq!(numbers, ["0", "1", "2", "3", "4"], "{outcome}");
+}
+
+#[test]
+fn the_pidfd_of_a_process_is_sent_to_the_socket() {
+    common::require_root!();
+    let scratch = Scratch::new("pidfd");
+    let bundle = scratch.bundle(&["/bin/sleep", "1000"]);
+    let id = scratch.name("pidfd");
+    let path = scratch.path().join("pidfd.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let socket = path.to_str().unwrap();
+    scratch.oci(["create", "--bundle", bundle.arg(), "--pidfd-socket", socket, &id]).ok();
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
+    assert_eq!(received_pid(&listener), pid);
+    scratch.oci(["start", &id]).ok();
+    let pid_file = scratch.path().join("pid");
+    let file = pid_file.to_str().unwrap();
+    scratch.oci(["exec", "-d", "--pidfd-socket", socket, "--pid-file", file, &id, "/bin/sleep", "1000"]).ok();
+    assert_eq!(received_pid(&listener), std::fs::read_to_string(&pid_file).unwrap());
+    let nowhere = scratch.path().join("nowhere");
+    let other = scratch.name("other");
+    let create = scratch.oci([
+        "create",
+        "--bundle",
+        bundle.arg(),
+        "--pidfd-socket",
+        nowhere.to_str().unwrap(),
+        &other,
+    ]);
+    create.fails_with(&["--pidfd-socket", "nowhere", "No such file"]);
+    scratch.oci(["state", &other]).fails_with(&["does not exist"]);
+    scratch.oci(["delete", "--force", &id]).ok();
+    scratch.assert_clean();
+}
+
+/// The pid behind the pidfd that comes over the next connection.
+fn received_pid(listener: &std::os::unix::net::UnixListener) -> String {
+    let (connection, _) = listener.accept().unwrap();
+    let mut word = [0; 16];
+    let (count, pidfd) = wharf::sys::descriptor::receive(connection.as_fd(), &mut word).unwrap();
+    assert_eq!(&word[..count], b"pidfd");
+    let info = format!("/proc/self/fdinfo/{}", pidfd.as_ref().unwrap().as_raw_fd());
+    let info = std::fs::read_to_string(info).unwrap();
+    info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn no_pivot_changes_the_root_all_the_same() {
+    common::require_root!();
+    let scratch = Scratch::new("nopivot");
+    let mut bundle = scratch.bundle(&[
+        "/bin/sh",
+        "-c",
+        "ls /; cat /proc/self/mountinfo | wc -l; cat /from-hook; ls /proc/1 >/dev/null && echo proc",
+    ]);
+    std::fs::write(bundle.rootfs().join("marker"), "").unwrap();
+    let id = scratch.name("nopivot");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo hooked > from-hook"]});
+    for hooked in [false, true] {
+        if hooked {
+            bundle.edit(|spec| spec["hooks"] = json!({"createContainer": [hook]}));
+        }
+        let outcome = scratch.oci(["run", "--no-pivot", "--bundle", bundle.arg(), &id]).outcome();
+        assert!(outcome.stdout.contains("marker") && outcome.stdout.contains("proc\n"), "{outcome}");
+        assert_eq!(outcome.stdout.contains("hooked"), hooked, "{outcome}");
+    }
+    scratch.assert_clean();
 }

@@ -1,15 +1,14 @@
 //! The caller's terminal: signals as events, raw mode, window size, and the copying between it and the
 //! terminal of a container.
+use crate::sys::descriptor;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use oci_spec::runtime::BoxBuilder;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::termios::{self, OptionalActions, Termios};
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 
 /// Signals of this process as events instead of interruptions, from construction to the end of the value.
 ///
@@ -118,16 +117,9 @@ pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<
 /// # Errors
 /// The kernel's, and `UnexpectedEof` when the peer sent none.
 pub fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     // The sender puts the terminal's name beside the descriptor.
-    let mut name = [0; 4096];
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let descriptors = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptors.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    let (_, descriptor) = descriptor::receive(socket, &mut [0; 4096])?;
+    descriptor.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Stays with a process until `ended` becomes readable (its pidfd, say): hands every signal to

@@ -18,7 +18,7 @@ use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
 use super::state::State;
 use super::status::ProcessIdentity;
-use super::{Child, Container, ContainerId, CreateOptions, Error, Status, config, connect_console, socket};
+use super::{Child, Container, ContainerId, CreateOptions, Error, Status, config, connect_socket, socket};
 use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies, Resources};
 use crate::sandbox::{self, Init, Inputs, Plan, Rootfs};
 use oci_spec::runtime::{Hooks, Spec};
@@ -96,7 +96,10 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     };
     let start_socket = socket::unix_socket(SocketType::SEQPACKET).map_err(state_error)?;
     let console_socket = match (options.console, &options.console_socket) {
-        (None, Some(path)) => Some(connect_console(path)?),
+        (None, Some(path)) => {
+            let failed = |source| Error::Console { path: path.clone(), source };
+            Some(connect_socket(path).map_err(failed)?)
+        }
         (connected, _) => connected,
     };
     let inputs = Inputs {
@@ -105,6 +108,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         console_socket,
         start_socket: Some(rustix::io::fcntl_dupfd_cloexec(&start_socket, 3).map_err(state_error)?),
         preserve_fds: options.preserve_fds,
+        no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
     };
     let plan = Plan::compile(spec, inputs, &hierarchies)?;

@@ -66,16 +66,18 @@ pub struct CreateOptions {
     pub console: Option<OwnedFd>,
     /// File descriptors 3..3+N that the process keeps.
     pub preserve_fds: u32,
+    /// Change the root with `chroot(2)` where `pivot_root(2)` cannot, on an initramfs.
+    pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
 }
 
-/// Connects to the Unix socket that is to receive a terminal's master.
+/// Connects to the Unix stream socket of an engine that is to receive a descriptor.
 ///
 /// # Errors
-/// Names the socket.
-pub fn connect_console(path: &Path) -> Result<OwnedFd, Error> {
-    socket::connect(path).map_err(|errno| Error::Console { path: path.to_owned(), source: errno.into() })
+/// The kernel's, see `connect(2)`.
+pub fn connect_socket(path: &Path) -> io::Result<OwnedFd> {
+    Ok(socket::connect(path)?)
 }
 
 /// One container on disk.

@@ -3,14 +3,13 @@
 //! No path of the container is trusted: the master comes from the devpts mount itself and the slave from
 //! the master by `TIOCGPTPEER`, so that nothing the image puts at /dev/pts matters (CVE-2025-52565).
 //! Everything here runs between clone and execve; nothing allocates or locks.
+use crate::sys::descriptor;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::SendFlags;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use std::ffi::CStr;
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// `statfs(2)` type of devpts, linux/magic.h.
@@ -44,12 +43,5 @@ pub(super) fn check_devpts(directory: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Sends the master with `SCM_RIGHTS`, as runc's console sockets expect it.
 pub(super) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master];
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(Errno::NOBUFS);
-    }
-    let name = [IoSlice::new(b"/dev/ptmx")];
-    rustix::net::sendmsg(socket, &name, &mut control, SendFlags::NOSIGNAL).map(drop)
+    descriptor::send(socket, b"/dev/ptmx", Some(master), SendFlags::empty())
 }

@@ -87,6 +87,7 @@ impl Child<'_> {
             Step::PlaceRoot(path) => self.place_root(path)?,
             Step::AwaitHooks => self.await_hooks()?,
             Step::PivotRoot => self.pivot_root()?,
+            Step::Chroot { moved } => self.chroot(*moved)?,
             Step::OpenRoot => {
                 self.root = Some(rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
             }
@@ -180,6 +181,23 @@ impl Child<'_> {
         rustix::process::pivot_root(c".", c".")?;
         // The host's tree now stands on top of the new root, and "." is the way to it: pivot_root(2).
         rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")
+    }
+
+    fn chroot(&self, moved: bool) -> Result<(), Errno> {
+        for path in [c"/proc", c"/sys"] {
+            // Whoever gets past the chroot must not find writable ones. EINVAL: it is no mount, or one that
+            // a user namespace has locked in place.
+            match rustix::mount::unmount(path, UnmountFlags::DETACH) {
+                Err(Errno::INVAL | Errno::NOENT) => {}
+                done => done?,
+            }
+        }
+        rustix::process::fchdir(self.root()?)?;
+        if moved {
+            rustix::mount::mount_move(c".", c"/")?;
+        }
+        rustix::process::chroot(c".")?;
         rustix::process::chdir(c"/")
     }
 

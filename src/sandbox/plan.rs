@@ -80,6 +80,8 @@ pub struct Inputs {
     pub start_socket: Option<OwnedFd>,
     /// File descriptors 3..3+N of the caller that the process keeps.
     pub preserve_fds: u32,
+    /// `--no-pivot`: change the root with `chroot(2)` where `pivot_root(2)` cannot, on an initramfs.
+    pub no_pivot: bool,
     /// `--no-new-keyring`: keep the session keyring of the caller.
     pub no_new_keyring: bool,
 }
@@ -168,11 +170,15 @@ impl Plan {
         let covers = covers(linux, &mut mounts)?;
         let hooks_place = place_for_hooks(spec, &inputs.rootfs)?;
         steps.append(&mut mounts.create);
+        let change_root = match inputs.no_pivot {
+            true => Step::Chroot { moved: hooks_place.is_some() },
+            false => Step::PivotRoot,
+        };
         // With the host's tree gone first, nothing an image contains can lead a later step there; only
         // hooks ask for the other order.
         let (before, after) = match hooks_place {
-            None => (vec![Step::PlaceRoot(c"/".to_owned()), Step::PivotRoot], vec![]),
-            Some(place) => (vec![Step::PlaceRoot(place)], vec![Step::AwaitHooks, Step::PivotRoot]),
+            None => (vec![Step::PlaceRoot(c"/".to_owned()), change_root], vec![]),
+            Some(place) => (vec![Step::PlaceRoot(place)], vec![Step::AwaitHooks, change_root]),
         };
         steps.extend(before);
         steps.append(&mut mounts.attach);

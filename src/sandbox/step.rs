@@ -61,6 +61,11 @@ pub(super) enum Step {
     AwaitHooks,
     /// Makes the root tree `/` and drops the host's tree. From here on no path leads outside.
     PivotRoot,
+    /// The same as far as `chroot(2)` can: the host's tree stays below. The root tree is moved to the
+    /// host's `/` first where it stands elsewhere.
+    Chroot {
+        moved: bool,
+    },
     /// Takes the mount namespace's root as the container's root, after joining a container.
     OpenRoot,
     Attach {
@@ -162,6 +167,7 @@ impl Step {
             }
             Self::PlaceRoot(path) => write!(out, "attach the rootfs at {}", path.to_string_lossy()),
             Self::AwaitHooks => out.write_str("wait for the hooks"),
+            Self::Chroot { .. } => out.write_str("chroot into the rootfs (--no-pivot)"),
             Self::PivotRoot => out.write_str("pivot_root into the rootfs"),
             Self::OpenRoot => out.write_str("open the container's root"),
             Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),

@@ -1,8 +1,8 @@
 //! The side of the commands: starting supervisors, and asking things of them.
 use super::control::{LONGEST_MESSAGE, Reply, Report, Request};
-use super::descriptor::receive;
 use super::state::Status;
 use super::{Error, Instance, LastExit};
+use crate::sys::descriptor::receive;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -9,7 +9,6 @@
 mod client;
 mod control;
 mod creation;
-mod descriptor;
 mod durable;
 mod error;
 pub mod init;

@@ -2,6 +2,7 @@
 use super::context::Context;
 use super::launch::{Console, LaunchOptions};
 use super::pid_file;
+use super::pidfd_socket::PidfdSocket;
 use crate::container::{Container, read_config, seal};
 use clap::Args;
 
@@ -20,13 +21,16 @@ impl Create {
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         Console::decide(terminal, launch.console_socket.as_deref(), true)?;
+        let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
         let options = launch.create_options(None)?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
-        if let Some(path) = &launch.pid_file
-            && let Err(error) = pid_file::write(path, child.pid)
-        {
+        let told = match &launch.pid_file {
+            Some(path) => pid_file::write(path, child.pid),
+            None => Ok(()),
+        };
+        if let Err(error) = told.and_then(|()| pidfd_socket.send(&child)) {
             container.delete(true)?;
             return Err(error);
         }

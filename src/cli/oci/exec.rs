@@ -1,9 +1,10 @@
 //! `wharf-oci exec`
 use super::context::Context;
 use super::launch::{Console, check_preserved};
+use super::pidfd_socket::PidfdSocket;
 use super::{foreground, pid_file};
 use crate::cli::terminal::Signals;
-use crate::container::{Child, Container, ContainerId, Status, read_process, seal};
+use crate::container::{Child, Container, ContainerId, Status, connect_socket, read_process, seal};
 use crate::sandbox::Stdio;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -46,6 +47,9 @@ pub(super) struct Exec {
     /// Leave once the program runs
     #[arg(long, short)]
     detach: bool,
+    /// Unix socket that receives the pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Write the pid of the process to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
@@ -90,15 +94,24 @@ impl Exec {
         console.fit(&mut process);
         check_preserved(self.preserve_fds)?;
         let socket = self.socket(their_end)?;
+        let pidfd_socket = PidfdSocket::connect(self.pidfd_socket.as_deref())?;
         let signals = Signals::block().context("block signals")?;
         let child = container.exec(&process, Stdio::default(), socket, self.preserve_fds)?;
-        self.attend(&child, console, &signals)
+        self.attend(&child, console, &pidfd_socket, &signals)
     }
 
-    fn attend(&self, child: &Child, console: Console, signals: &Signals) -> anyhow::Result<u8> {
-        if let Some(path) = &self.pid_file
-            && let Err(error) = pid_file::write(path, child.pid)
-        {
+    fn attend(
+        &self,
+        child: &Child,
+        console: Console,
+        pidfd_socket: &PidfdSocket,
+        signals: &Signals,
+    ) -> anyhow::Result<u8> {
+        let told = match &self.pid_file {
+            Some(path) => pid_file::write(path, child.pid),
+            None => Ok(()),
+        };
+        if let Err(error) = told.and_then(|()| pidfd_socket.send(child)) {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
             let _ = foreground::reap(child);
             return Err(error);
@@ -112,7 +125,10 @@ impl Exec {
 
     fn socket(&self, their_end: Option<OwnedFd>) -> anyhow::Result<Option<OwnedFd>> {
         match (their_end, &self.console_socket) {
-            (None, Some(path)) => Ok(Some(crate::container::connect_console(path)?)),
+            (None, Some(path)) => {
+                let socket = connect_socket(path);
+                socket.map(Some).with_context(|| format!("connect to --console-socket {}", path.display()))
+            }
             (their_end, _) => Ok(their_end),
         }
     }

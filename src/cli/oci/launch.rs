@@ -23,7 +23,10 @@ pub(super) struct LaunchOptions {
     /// Write the pid of the container's first process to this file
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
-    /// Not supported: the root is always changed with pivot_root, which works on a ramdisk as well
+    /// Unix socket that receives the pidfd of the container's first process
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) pidfd_socket: Option<PathBuf>,
+    /// Change the root with chroot instead of pivot_root, for a host that runs from an initramfs; less safe
     #[arg(long)]
     no_pivot: bool,
     /// Keep the caller's session keyring instead of making a new one
@@ -37,11 +40,6 @@ pub(super) struct LaunchOptions {
 impl LaunchOptions {
     /// The options of the container itself.
     pub(super) fn create_options(&self, console: Option<OwnedFd>) -> anyhow::Result<CreateOptions> {
-        if self.no_pivot {
-            bail!(
-                "--no-pivot is not supported: it lets a container out of its root file system; leave it out"
-            );
-        }
         check_preserved(self.preserve_fds)?;
         Ok(CreateOptions {
             rootfs: None,
@@ -49,6 +47,7 @@ impl LaunchOptions {
             console_socket: self.console_socket.clone(),
             console,
             preserve_fds: self.preserve_fds,
+            no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
         })
     }

@@ -13,6 +13,7 @@ mod launch;
 mod list;
 mod log;
 mod pid_file;
+mod pidfd_socket;
 mod run;
 mod spec;
 mod start;

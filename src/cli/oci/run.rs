@@ -1,6 +1,7 @@
 //! `wharf-oci run`
 use super::context::Context;
 use super::launch::{Console, LaunchOptions};
+use super::pidfd_socket::PidfdSocket;
 use super::{foreground, pid_file};
 use crate::cli::terminal::Signals;
 use crate::container::{Child, Container, read_config, seal};
@@ -34,13 +35,16 @@ impl Run {
         if let Some(process) = spec.process_mut() {
             console.fit(process);
         }
+        let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
         let options = launch.create_options(their_end)?;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
-        match self.attend(&container, &child, console, &signals) {
+        let attended =
+            pidfd_socket.send(&child).and_then(|()| self.attend(&container, &child, console, &signals));
+        match attended {
             Ok(status) => {
                 if !self.detach && !self.keep {
                     warn(context, &container.delete(false)?);

@@ -16,10 +16,12 @@ use super::control::Report;
 use super::lock::SupervisorLock;
 use super::{Error, Instance, Roots};
 use crate::container::seal;
+use crate::sys::descriptor;
 use crate::sys::fd::{adopt, become_standard_stream};
 use life::Life;
 use output::Copies;
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::net::SendFlags;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -124,7 +126,7 @@ impl Reports {
     fn send(&self, report: &Report, descriptor: Option<BorrowedFd<'_>>) -> bool {
         let Some(socket) = &self.0 else { return false };
         let Ok(text) = serde_json::to_vec(report) else { return false };
-        super::descriptor::send(socket.as_fd(), &text, descriptor).is_ok()
+        descriptor::send(socket.as_fd(), &text, descriptor, SendFlags::DONTWAIT).is_ok()
     }
 }
 
