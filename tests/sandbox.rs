@@ -85,6 +85,7 @@ impl Box {
             console_socket: None,
             start_socket,
             preserve_fds: 0,
+            no_pivot: false,
             no_new_keyring: false,
         };
         let plan = Plan::compile(&self.spec, inputs, &Hierarchies::detect().unwrap());
