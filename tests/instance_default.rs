@@ -39,6 +39,7 @@ fn inside(script: &str, no_new_privileges: bool) -> String {
         console_socket: None,
         start_socket: None,
         preserve_fds: 0,
+        no_pivot: false,
         no_new_keyring: false,
     };
     let plan = Plan::compile(&spec, inputs, &Hierarchies::detect().unwrap()).unwrap();
