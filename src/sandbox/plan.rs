@@ -2,17 +2,16 @@
 //!
 //! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
 //! changes nothing: every error of a config is found before any process exists.
-use super::capabilities::CapabilityMasks;
-use super::identity::Identity;
 use super::mounts::{Mounts, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
+use super::process::{check_terminal, console_size};
 use super::program::Program;
 use super::step::Step;
 use super::target::Target;
-use super::{devices, home, mount_options, rlimits, seccomp, sysctl};
+use super::{devices, home, mount_options, scheduling, seccomp, sysctl};
 use crate::cgroup::Hierarchies;
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
-use rustix::process::Gid;
+use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -128,8 +127,10 @@ pub struct Plan {
     pub(super) stdio: Stdio,
     pub(super) console_socket: Option<OwnedFd>,
     pub(super) start_socket: Option<OwnedFd>,
+    /// Where the process runs until it is in its cgroup.
+    pub(super) initial_cpus: Option<CpuSet>,
     /// Things the user should know that do not stop the container, such as unknown capabilities.
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Plan {
@@ -195,6 +196,8 @@ impl Plan {
         if let Some((flag, recursive)) = propagation {
             steps.push(Step::RootPropagation { flag, recursive });
         }
+        // Only for processes that join; runtime-spec config.md#linux-process.
+        scheduling::affinity(process.exec_cpu_affinity().as_ref())?;
         let home = || home::of(&inputs.rootfs, process.user().uid());
         let program = Program::compile(process, home)?;
         let mut plan = Self {
@@ -210,6 +213,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: inputs.start_socket,
+            initial_cpus: None,
             warnings: Vec::new(),
         };
         plan.become_process(spec, process, inputs.preserve_fds)?;
@@ -240,6 +244,8 @@ impl Plan {
         if process.oom_score_adj().is_some() {
             steps.push(Step::PrivateProc);
         }
+        let affinity = scheduling::affinity(process.exec_cpu_affinity().as_ref())?;
+        steps.extend(affinity.last.map(Step::Affinity));
         if terminal {
             steps.push(Step::ExecConsole { size: console_size(process) });
         }
@@ -261,6 +267,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: None,
+            initial_cpus: affinity.initial,
             warnings: Vec::new(),
         };
         plan.become_process(spec, process, inputs.preserve_fds)?;
@@ -270,47 +277,6 @@ impl Plan {
     /// Things the user should know that do not stop the container, one line each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
-    }
-
-    /// The steps that a new container's process and one that joins have in common.
-    fn become_process(&mut self, spec: &Spec, process: &Process, preserve_fds: u32) -> Result<(), Error> {
-        let user = process.user();
-        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let filter = profile.map(seccomp::compile).transpose()?;
-        let (capabilities, unknown) = CapabilityMasks::compile(process.capabilities().as_ref())?;
-        self.warnings.extend(unknown);
-        let groups = user.additional_gids().as_deref().unwrap_or_default();
-        let identity = Identity {
-            uid: user.uid(),
-            gid: user.gid(),
-            groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
-            capabilities,
-            keep_effective: filter.is_some() && !no_new_privileges,
-        };
-        let cwd = working_directory(process)?;
-        let keep_below = preserve_fds.saturating_add(3);
-        self.steps.push(Step::Streams { keep_below, owner: user.uid() });
-        self.steps.extend(rlimits::compile(process.rlimits().as_deref().unwrap_or_default())?);
-        self.steps.extend(oom_score_adj(process)?);
-        self.steps.push(Step::WorkingDirectory(cwd));
-        self.steps.push(Step::Umask(user.umask().unwrap_or(0o022) & 0o777));
-        self.steps.push(Step::Identity(identity.clone()));
-        self.steps.push(Step::FindProgram);
-        if self.start_socket.is_some() {
-            self.steps.push(Step::AwaitStart);
-        }
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is installed before the capabilities
-        // go; with it, last, so that the profile need not allow the calls before it.
-        let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
-        self.steps.extend(early.map(Step::Seccomp));
-        self.steps.push(Step::Capabilities(identity));
-        if no_new_privileges {
-            self.steps.push(Step::NoNewPrivileges);
-        }
-        self.steps.extend(late.map(Step::Seccomp));
-        self.steps.push(Step::Execute);
-        Ok(())
     }
 }
 
@@ -394,22 +360,6 @@ fn inside(at: &str, path: &str) -> Result<Target, Error> {
     Target::parse(Path::new(path)).ok_or_else(|| Error::config(at, "holds a NUL byte"))
 }
 
-fn working_directory(process: &Process) -> Result<Target, Error> {
-    let cwd = process.cwd();
-    if !cwd.is_absolute() {
-        return Err(Error::config("process.cwd", format!("{} is not an absolute path", cwd.display())));
-    }
-    Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
-}
-
-fn oom_score_adj(process: &Process) -> Result<Option<Step>, Error> {
-    let Some(value) = process.oom_score_adj() else { return Ok(None) };
-    if !(-1000..=1000).contains(&value) {
-        return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));
-    }
-    Ok(CString::new(value.to_string()).ok().map(Step::OomScoreAdj))
-}
-
 fn rootfs_propagation(linux: Option<&Linux>) -> Result<Option<(u64, bool)>, Error> {
     let Some(word) =
         linux.and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty())
@@ -422,27 +372,10 @@ fn rootfs_propagation(linux: Option<&Linux>) -> Result<Option<(u64, bool)>, Erro
     })
 }
 
-fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {
-    match (terminal, has_socket) {
-        (true, false) => Err(Error::config(
-            "process.terminal",
-            "is true, but there is no console socket to send the terminal to",
-        )),
-        (false, true) => Err(Error::config("process.terminal", "is false, but a console socket was given")),
-        _ => Ok(()),
-    }
-}
-
 fn console(process: &Process, devpts: Option<usize>) -> Result<Step, Error> {
     let devpts = devpts
         .ok_or_else(|| Error::config("process.terminal", "needs a devpts mount at /dev/pts in mounts"))?;
     Ok(Step::Console { devpts, size: console_size(process) })
-}
-
-fn console_size(process: &Process) -> Option<(u16, u16)> {
-    let size = process.console_size()?;
-    let clamp = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-    Some((clamp(size.height()), clamp(size.width())))
 }
 
 /// What wharf does not do yet is said, with its path, instead of being passed over.
@@ -451,13 +384,8 @@ fn reject_unsupported(linux: Option<&Linux>, process: &Process) -> Result<(), Er
     let refused = [
         ("process.apparmorProfile", label(process.apparmor_profile())),
         ("process.selinuxLabel", label(process.selinux_label())),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
         ("linux.mountLabel", linux.is_some_and(|linux| label(linux.mount_label()))),
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        ("linux.memoryPolicy", linux.is_some_and(|linux| linux.memory_policy().is_some())),
-        ("linux.personality", linux.is_some_and(|linux| linux.personality().is_some())),
         (
             "linux.netDevices",
             linux

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
+use rustix::thread::CpuSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -274,9 +275,14 @@ fn clone_into(plan: &Plan, prepared: &Prepared, cgroup: Option<&Cgroup>) -> Resu
         // /proc/PID/fd (CVE-2016-9962); execve makes it dumpable again.
         set_dumpable(DumpableBehavior::NotDumpable)?;
     }
+    let own_cpus = plan.initial_cpus.as_ref().map(restrict_cpus).transpose()?;
     let into = cgroup.and_then(Cgroup::clone_into_fd);
-    let cloned =
-        clone_child(plan.clone_flags, into).map_err(|errno| step("clone the container's process", errno))?;
+    let cloned = clone_child(plan.clone_flags, into);
+    if let Some(own) = own_cpus.filter(|_| !matches!(cloned, Ok(Cloned::Child))) {
+        let restored = rustix::thread::sched_setaffinity(None, &own);
+        restored.map_err(|errno| step("return to wharf's own CPUs", errno))?;
+    }
+    let cloned = cloned.map_err(|errno| step("clone the container's process", errno))?;
     if matches!(cloned, Cloned::Parent { .. }) {
         if joining {
             set_dumpable(DumpableBehavior::Dumpable)?;
@@ -287,6 +293,14 @@ fn clone_into(plan: &Plan, prepared: &Prepared, cgroup: Option<&Cgroup>) -> Resu
         }
     }
     Ok(cloned)
+}
+
+/// Has the calling thread, and with it the child to come, run on these CPUs only; returns what it had.
+fn restrict_cpus(cpus: &CpuSet) -> Result<CpuSet, SpawnError> {
+    let failed = |errno| step("set the CPU affinity (process.execCPUAffinity.initial)", errno);
+    let own = rustix::thread::sched_getaffinity(None).map_err(failed)?;
+    rustix::thread::sched_setaffinity(None, cpus).map_err(failed)?;
+    Ok(own)
 }
 
 fn set_dumpable(behavior: DumpableBehavior) -> Result<(), SpawnError> {

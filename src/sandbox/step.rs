@@ -4,7 +4,9 @@ use super::program::Program;
 use super::seccomp;
 use super::target::Target;
 use crate::sys::mount::MountAttr;
+use crate::sys::process::{NodeMask, Scheduling};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::fmt;
 
@@ -118,6 +120,19 @@ pub(super) enum Step {
         name: &'static str,
     },
     OomScoreAdj(CString),
+    /// The CPUs that a joining process may run on once it is in the container's cgroup.
+    Affinity(CpuSet),
+    Scheduler(Scheduling),
+    IoPriority {
+        class: u16,
+        level: u16,
+    },
+    /// `MPOL_*` with its flags, and the nodes.
+    MemoryPolicy {
+        mode: u32,
+        nodes: NodeMask,
+    },
+    Personality(u32),
     WorkingDirectory(Target),
     Umask(u32),
     /// Groups, gid, uid and the capability bounding set; capabilities are kept until [`Step::Capabilities`].
@@ -187,6 +202,13 @@ impl Step {
             Self::OomScoreAdj(value) => {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
             }
+            Self::Affinity(_) => {
+                out.write_str("set the CPU affinity (process.execCPUAffinity.final); are the CPUs in its cpuset")
+            }
+            Self::Scheduler(_) => out.write_str("set the scheduling policy (process.scheduler)"),
+            Self::IoPriority { .. } => out.write_str("set the I/O priority (process.ioPriority)"),
+            Self::MemoryPolicy { .. } => out.write_str("set the NUMA policy (linux.memoryPolicy)"),
+            Self::Personality(_) => out.write_str("set the execution domain (linux.personality)"),
             Self::WorkingDirectory(target) => {
                 write!(out, "change to working directory {target} (process.cwd)")
             }

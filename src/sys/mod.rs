@@ -15,5 +15,6 @@ pub mod mount;
 pub mod namespace;
 pub mod netdev;
 pub mod pidfd;
+pub mod process;
 pub mod seccomp;
 pub mod signal;

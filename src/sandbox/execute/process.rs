@@ -1,0 +1,110 @@
+//! The second half of a Plan: from the standard streams to execve. As all of [`super`], nothing here
+//! allocates, locks or formats.
+use super::Child;
+use crate::sandbox::identity::own_stream;
+use crate::sandbox::report::Message;
+use crate::sandbox::step::Step;
+use crate::sandbox::target::Kind;
+use crate::sys::{exec, fd, process};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::os::fd::AsFd as _;
+
+impl Child<'_> {
+    pub(super) fn become_process(&mut self, step: &Step) -> Result<(), Errno> {
+        match step {
+            Step::Streams { keep_below, owner } => self.streams(*keep_below, *owner),
+            Step::Rlimit { resource, limit, .. } => rustix::process::setrlimit(*resource, *limit),
+            Step::OomScoreAdj(value) => self.write_proc(c"self/oom_score_adj", value.to_bytes()),
+            Step::Affinity(cpus) => rustix::thread::sched_setaffinity(None, cpus),
+            Step::Scheduler(scheduling) => process::set_scheduling(scheduling),
+            Step::IoPriority { class, level } => process::set_io_priority(*class, *level),
+            Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes),
+            Step::Personality(domain) => process::set_personality(*domain),
+            Step::WorkingDirectory(cwd) => {
+                let directory = cwd.open_or_create(self.root()?, Kind::Directory)?;
+                rustix::process::fchdir(directory)
+            }
+            Step::Umask(mask) => {
+                rustix::process::umask(Mode::from_raw_mode(*mask));
+                Ok(())
+            }
+            Step::Identity(identity) => identity.assume(),
+            Step::FindProgram => self.find_program(),
+            Step::AwaitStart => self.await_start(),
+            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
+            Step::Seccomp(program) => crate::sys::seccomp::install(program),
+            Step::Capabilities(identity) => identity.finish(),
+            Step::Execute => Err(self.execve()),
+            _ => Err(Errno::NOSYS),
+        }
+    }
+
+    fn streams(&self, keep_below: u32, owner: u32) -> Result<(), Errno> {
+        let stdio = &self.plan.stdio;
+        let terminal = self.prepared.terminal.as_ref();
+        for (number, stream) in [(0, &stdio.stdin), (1, &stdio.stdout), (2, &stdio.stderr)] {
+            if let Some(stream) = terminal.or(stream.as_ref()) {
+                fd::become_standard_stream(stream.as_fd(), number)?;
+            }
+        }
+        if owner != 0 {
+            own_stream(rustix::stdio::stdin(), owner)?;
+            own_stream(rustix::stdio::stdout(), owner)?;
+            own_stream(rustix::stdio::stderr(), owner)?;
+        }
+        fd::close_on_exec_from(keep_below)
+    }
+
+    fn find_program(&mut self) -> Result<(), Errno> {
+        let mut error = Errno::NOENT;
+        for (index, candidate) in self.plan.program.candidates().enumerate() {
+            match executable(candidate) {
+                Ok(()) => {
+                    self.candidate = index;
+                    return Ok(());
+                }
+                Err(Errno::ACCESS | Errno::ISDIR) if self.plan.program.is_searched() => {}
+                Err(Errno::NOENT | Errno::NOTDIR) if self.plan.program.is_searched() => {}
+                Err(errno) => error = errno,
+            }
+        }
+        Err(error)
+    }
+
+    fn await_start(&mut self) -> Result<(), Errno> {
+        let socket = self.plan.start_socket.as_ref().ok_or(Errno::BADF)?;
+        Message::Ready.send(self.report)?;
+        let connection = loop {
+            match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                connection => break connection?,
+            }
+        };
+        self.start = Some(connection);
+        Ok(())
+    }
+
+    fn execve(&self) -> Errno {
+        let to = self.start.as_ref().map_or(self.report, |start| start.as_fd());
+        // A `start` that was killed meanwhile must not keep the container from running.
+        let _ = Message::Executing.send(to);
+        let program = &self.plan.program;
+        match program.candidates().nth(self.candidate) {
+            Some(path) => exec::execve(path, &program.arguments, &program.environment),
+            None => Errno::NOENT,
+        }
+    }
+}
+
+fn executable(path: &CStr) -> Result<(), Errno> {
+    let stat = rustix::fs::stat(path)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)
+        }
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::ACCESS),
+    }
+}

@@ -1,0 +1,97 @@
+//! What `process` says becomes the second half of a Plan: from the standard streams to execve.
+use super::capabilities::CapabilityMasks;
+use super::identity::Identity;
+use super::plan::{Error, Plan};
+use super::step::Step;
+use super::target::Target;
+use super::{memory_policy, personality, rlimits, scheduling, seccomp};
+use oci_spec::runtime::{Linux, Process, Spec};
+use rustix::process::Gid;
+use std::ffi::CString;
+
+impl Plan {
+    /// The steps that a new container's process and one that joins have in common.
+    pub(super) fn become_process(&mut self, spec: &Spec, process: &Process, preserve_fds: u32) -> Result<(), Error> {
+        let user = process.user();
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let filter = profile.map(seccomp::compile).transpose()?;
+        let (capabilities, unknown) = CapabilityMasks::compile(process.capabilities().as_ref())?;
+        self.warnings.extend(unknown);
+        let groups = user.additional_gids().as_deref().unwrap_or_default();
+        let identity = Identity {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
+            capabilities,
+            keep_effective: filter.is_some() && !no_new_privileges,
+        };
+        let cwd = working_directory(process)?;
+        let keep_below = preserve_fds.saturating_add(3);
+        self.steps.push(Step::Streams { keep_below, owner: user.uid() });
+        self.steps.extend(rlimits::compile(process.rlimits().as_deref().unwrap_or_default())?);
+        self.steps.extend(oom_score_adj(process)?);
+        self.steps.extend(scheduling::compile(process)?);
+        self.steps.extend(from_linux(spec.linux().as_ref())?);
+        self.steps.push(Step::WorkingDirectory(cwd));
+        self.steps.push(Step::Umask(user.umask().unwrap_or(0o022) & 0o777));
+        self.steps.push(Step::Identity(identity.clone()));
+        self.steps.push(Step::FindProgram);
+        if self.start_socket.is_some() {
+            self.steps.push(Step::AwaitStart);
+        }
+        // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is installed before the capabilities
+        // go; with it, last, so that the profile need not allow the calls before it.
+        let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
+        self.steps.extend(early.map(Step::Seccomp));
+        self.steps.push(Step::Capabilities(identity));
+        if no_new_privileges {
+            self.steps.push(Step::NoNewPrivileges);
+        }
+        self.steps.extend(late.map(Step::Seccomp));
+        self.steps.push(Step::Execute);
+        Ok(())
+    }
+}
+
+/// What `linux` says of the process itself; it holds for every process of the container.
+fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
+    let Some(linux) = linux else { return Ok(Vec::new()) };
+    let policy = linux.memory_policy().as_ref().map(memory_policy::compile).transpose()?;
+    let personality = linux.personality().as_ref().map(personality::compile).transpose()?;
+    Ok(policy.into_iter().chain(personality).collect())
+}
+
+fn working_directory(process: &Process) -> Result<Target, Error> {
+    let cwd = process.cwd();
+    if !cwd.is_absolute() {
+        return Err(Error::config("process.cwd", format!("{} is not an absolute path", cwd.display())));
+    }
+    Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
+}
+
+fn oom_score_adj(process: &Process) -> Result<Option<Step>, Error> {
+    let Some(value) = process.oom_score_adj() else { return Ok(None) };
+    if !(-1000..=1000).contains(&value) {
+        return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));
+    }
+    Ok(CString::new(value.to_string()).ok().map(Step::OomScoreAdj))
+}
+
+pub(super) fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {
+    match (terminal, has_socket) {
+        (true, false) => Err(Error::config(
+            "process.terminal",
+            "is true, but there is no console socket to send the terminal to",
+        )),
+        (false, true) => Err(Error::config("process.terminal", "is false, but a console socket was given")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let clamp = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    Some((clamp(size.height()), clamp(size.width())))
+}
+
