@@ -52,9 +52,8 @@ fn the_scheduler_has_the_policy_and_its_attributes() {
 fn the_io_priority_is_set() {
     common::require_root!();
     let scratch = Scratch::new("ioprio");
-    let ionice = |priority: Value| {
-        inside(&scratch, "ionice -p $$", |spec| spec["process"]["ioPriority"] = priority)
-    };
+    let ionice =
+        |priority: Value| inside(&scratch, "ionice -p $$", |spec| spec["process"]["ioPriority"] = priority);
     assert_eq!(ionice(json!({"class": "IOPRIO_CLASS_BE", "priority": 6})), "best-effort: prio 6\n");
     assert!(ionice(json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0})).starts_with("idle"));
     refused(&scratch, &["process.ioPriority.priority", "8"], |spec| {

@@ -75,8 +75,7 @@ mod tests {
 
     #[test]
     fn mode_flags_and_nodes_become_the_kernels_numbers() {
-        let step =
-            policy(json!({"mode": "MPOL_BIND", "nodes": "0,64-65", "flags": ["MPOL_F_STATIC_NODES"]}));
+        let step = policy(json!({"mode": "MPOL_BIND", "nodes": "0,64-65", "flags": ["MPOL_F_STATIC_NODES"]}));
         let Ok(Step::MemoryPolicy { mode, nodes }) = step else { panic!("{step:?}") };
         assert_eq!((mode, nodes[0], nodes[1]), (1 << 15 | 2, 1, 3));
     }

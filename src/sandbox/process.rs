@@ -11,7 +11,12 @@ use std::ffi::CString;
 
 impl Plan {
     /// The steps that a new container's process and one that joins have in common.
-    pub(super) fn become_process(&mut self, spec: &Spec, process: &Process, preserve_fds: u32) -> Result<(), Error> {
+    pub(super) fn become_process(
+        &mut self,
+        spec: &Spec,
+        process: &Process,
+        preserve_fds: u32,
+    ) -> Result<(), Error> {
         let user = process.user();
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
@@ -94,4 +99,3 @@ pub(super) fn console_size(process: &Process) -> Option<(u16, u16)> {
     let clamp = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
     Some((clamp(size.height()), clamp(size.width())))
 }
-

@@ -51,7 +51,8 @@ fn flag(flag: Flag) -> u64 {
 }
 
 fn scheduling(scheduler: &Scheduler) -> Result<Scheduling, Error> {
-    let refuse = |field: &str, reason: String| Err(Error::config(&format!("process.scheduler.{field}"), reason));
+    let refuse =
+        |field: &str, reason: String| Err(Error::config(&format!("process.scheduler.{field}"), reason));
     let kind = *scheduler.policy();
     let Some(policy) = policy(kind) else {
         return refuse("policy", "SCHED_ISO is reserved and no kernel implements it; use another".to_owned());
@@ -90,7 +91,8 @@ fn check_deadline(scheduler: &Scheduler, is_deadline: bool) -> Result<(), Error>
         ("deadline", scheduler.deadline().unwrap_or(0)),
         ("period", scheduler.period().unwrap_or(0)),
     ];
-    let refuse = |field: &str, reason: &str| Err(Error::config(&format!("process.scheduler.{field}"), reason));
+    let refuse =
+        |field: &str, reason: &str| Err(Error::config(&format!("process.scheduler.{field}"), reason));
     let [(_, runtime), (_, deadline), (_, period)] = times;
     if !is_deadline {
         return match times.iter().find(|(_, time)| *time != 0) {
@@ -138,7 +140,8 @@ pub(super) fn affinity(affinity: Option<&ExecCPUAffinity>) -> Result<Affinity, E
     let set = |field: &str, list: &Option<String>| {
         let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { return Ok(None) };
         let path = format!("process.execCPUAffinity.{field}");
-        let cpus = list_format::parse(list, CpuSet::MAX_CPU).map_err(|reason| Error::config(&path, reason))?;
+        let cpus =
+            list_format::parse(list, CpuSet::MAX_CPU).map_err(|reason| Error::config(&path, reason))?;
         if cpus.is_empty() {
             return Err(Error::config(&path, format!("{list:?} lists no CPU")));
         }
@@ -193,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_cpu_beyond_all_is_refused_by_path() {
-        let value: ExecCPUAffinity = serde_json::from_value(json!({"initial": "0", "final": "0-9999"})).unwrap();
+        let value: ExecCPUAffinity =
+            serde_json::from_value(json!({"initial": "0", "final": "0-9999"})).unwrap();
         let error = affinity(Some(&value)).unwrap_err().to_string();
         assert!(error.starts_with("process.execCPUAffinity.final: 9999 is above"), "{error}");
     }

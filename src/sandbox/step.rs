@@ -202,9 +202,9 @@ impl Step {
             Self::OomScoreAdj(value) => {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
             }
-            Self::Affinity(_) => {
-                out.write_str("set the CPU affinity (process.execCPUAffinity.final); are the CPUs in its cpuset")
-            }
+            Self::Affinity(_) => out.write_str(
+                "set the CPU affinity (process.execCPUAffinity.final); are the CPUs in its cpuset",
+            ),
             Self::Scheduler(_) => out.write_str("set the scheduling policy (process.scheduler)"),
             Self::IoPriority { .. } => out.write_str("set the I/O priority (process.ioPriority)"),
             Self::MemoryPolicy { .. } => out.write_str("set the NUMA policy (linux.memoryPolicy)"),
