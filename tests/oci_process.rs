@@ -110,3 +110,132 @@ fn the_memory_policy_holds_for_the_container_and_for_what_joins_it() {
         spec["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": ""});
     });
 }
+
+#[test]
+fn values_that_no_kernel_or_crate_knows_are_told_and_the_container_runs() {
+    common::require_root!();
+    let scratch = Scratch::new("dialect");
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "grep CapBnd /proc/self/status"]);
+    bundle.edit(|spec| {
+        spec["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_MOON"]);
+        spec["process"]["capabilities"]["effective"] = json!([]);
+        spec["process"]["capabilities"]["permitted"] = json!(["CAP_MOON"]);
+        spec["process"]["scheduler"] =
+            json!({"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    });
+    let outcome = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("moon")]).ok();
+    assert_eq!(outcome.stdout, "CapBnd:\t0000000000000020\n");
+    assert!(
+        outcome.stderr.contains("process.capabilities.bounding: unknown capability CAP_MOON"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn received_sockets_go_on_to_the_program_before_preserved_descriptors() {
+    common::require_root!();
+    let scratch = Scratch::new("listen");
+    let script = "echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES; cat <&3; cat <&4; ls /proc/self/fd | wc -l";
+    let bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    let dir = scratch.path().join("files");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("received"), "received\n").unwrap();
+    std::fs::write(dir.join("preserved"), "preserved\n").unwrap();
+    // exec keeps the shell's pid, which LISTEN_PID must name.
+    let run = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$@\" 3<received 4<preserved 5</dev/null";
+    let id = scratch.name("listen");
+    let oci = common::wharf_oci();
+    let outcome = common::Call::new("sh")
+        .args(["-c", run, "sh", oci.to_str().unwrap(), "--root", scratch.oci_root().to_str().unwrap()])
+        .args(["run", "--preserve-fds", "1", "--bundle", bundle.arg(), &id])
+        .current_dir(&dir)
+        .ok();
+    // 0, 1, 2, 3, 4 and the directory that ls reads.
+    assert_eq!(outcome.stdout, "1 1 web\nreceived\npreserved\n6\n");
+}
+
+#[test]
+fn rlimits_leave_the_runtime_what_it_needs_and_bind_the_program() {
+    common::require_root!();
+    let scratch = Scratch::new("rlimits");
+    let limits = json!([
+        {"type": "RLIMIT_NOFILE", "soft": 4, "hard": 4},
+        {"type": "RLIMIT_RTTIME", "soft": 1000, "hard": 2000},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}
+    ]);
+    let shown = inside(&scratch, "cat /proc/self/limits", |spec| spec["process"]["rlimits"] = limits);
+    let limit = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|line| line.split_whitespace().take(2).collect::<Vec<_>>()).unwrap()
+    };
+    assert_eq!(limit("Max open files"), ["4", "4"]);
+    assert_eq!(limit("Max realtime timeout"), ["1000", "2000"]);
+    assert_eq!(limit("Max core file size"), ["0", "0"]);
+    refused(&scratch, &["process.rlimits[1]", "RLIMIT_NOFILE"], |spec| {
+        let limit = json!({"type": "RLIMIT_NOFILE", "soft": 10, "hard": 10});
+        spec["process"]["rlimits"] = json!([limit, limit]);
+    });
+}
+
+#[test]
+fn a_hard_limit_above_ones_own_is_refused_in_runcs_words() {
+    common::require_root!();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    let holds = u64::from_str_radix(effective, 16).unwrap() & 1 << 24 != 0;
+    common::require!(!holds, "needs a machine without CAP_SYS_RESOURCE");
+    let scratch = Scratch::new("raise");
+    let unlimited = u64::MAX;
+    let words = ["error setting rlimits for ready process: error setting rlimit type", "process.rlimits[0]"];
+    refused(&scratch, &words, |spec| {
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 10, "hard": unlimited}]);
+    });
+}
+
+#[test]
+fn labels_of_modules_that_the_kernel_lacks_are_refused_by_path() {
+    common::require_root!();
+    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let module = std::path::Path::new("/sys/module/apparmor").exists();
+    common::require!(!module && !modules.contains("selinux"), "needs a kernel without AppArmor and SELinux");
+    let scratch = Scratch::new("labels");
+    refused(&scratch, &["process.apparmorProfile: this kernel has no AppArmor"], |spec| {
+        spec["process"]["apparmorProfile"] = json!("web");
+    });
+    refused(&scratch, &["process.selinuxLabel: this kernel has no SELinux"], |spec| {
+        spec["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+    });
+    refused(&scratch, &["linux.mountLabel: this kernel has no SELinux"], |spec| {
+        spec["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0");
+    });
+    let (_bundle, id) = sleeper(&scratch, |_| {});
+    scratch
+        .oci(["exec", "--apparmor", "web", &id, "true"])
+        .fails_with(&["process.apparmorProfile: this kernel has no AppArmor"]);
+}
+
+#[test]
+fn all_capabilities_can_be_had_in_a_new_user_namespace_and_exec_adjusts_oom_there() {
+    common::require_root!();
+    let scratch = Scratch::new("userns");
+    let mut bundle = scratch.bundle(&["/bin/sleep", "1000"]);
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
+    bundle.edit(|spec| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        spec["linux"]["uidMappings"] = map.clone();
+        spec["linux"]["gidMappings"] = map;
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let capabilities = json!(["CAP_SYS_RESOURCE", "CAP_SYS_BOOT", "CAP_KILL"]);
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = capabilities.clone();
+        }
+        spec["process"]["oomScoreAdj"] = json!(500);
+        spec["process"]["user"]["additionalGids"] = json!([7]);
+    });
+    let id = scratch.name("userns");
+    scratch.oci(["run", "--detach", "--bundle", bundle.arg(), &id]).ok();
+    let script = "grep CapEff /proc/1/status; grep CapEff /proc/self/status; cat /proc/1/oom_score_adj /proc/self/oom_score_adj; id -G";
+    let shown = scratch.oci(["exec", &id, "/bin/sh", "-c", script]).ok().stdout;
+    let mask = "CapEff:\t0000000001400020\n";
+    assert_eq!(shown, format!("{mask}{mask}500\n500\n0 7\n"));
+}

@@ -1,5 +1,5 @@
 //! Reading and checking what a user gives: config.json of a bundle, and process files.
-use super::Error;
+use super::{Error, dialect};
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -9,21 +9,41 @@ use std::path::{Path, PathBuf};
 /// Name of the configuration in a bundle, runtime-spec bundle.md.
 pub(super) const CONFIG_FILE: &str = "config.json";
 
-/// Reads `config.json` of a bundle.
+/// Reads `config.json` of a bundle. `warn` is told of what is left out, such as unknown capabilities.
 ///
 /// # Errors
 /// Names the file, or the JSON path of the value that is not what the specification wants.
-pub fn read_config(bundle: &Path) -> Result<Spec, Error> {
+pub fn read_config(bundle: &Path, warn: impl FnMut(&String)) -> Result<Spec, Error> {
     let path = bundle.join(CONFIG_FILE);
-    parse(CONFIG_FILE, &read(&path, "JSON specification file")?)
+    parse_leniently(CONFIG_FILE, &read(&path, "JSON specification file")?, "process", warn)
 }
 
 /// Reads a process file, the `process` object of a config.
 ///
 /// # Errors
 /// As [`read_config`].
-pub fn read_process(path: &Path) -> Result<Process, Error> {
-    parse(&path.display().to_string(), &read(path, "process file")?)
+pub fn read_process(path: &Path, warn: impl FnMut(&String)) -> Result<Process, Error> {
+    parse_leniently(&path.display().to_string(), &read(path, "process file")?, "", warn)
+}
+
+/// Parses JSON that a user gave; only when it is refused is it looked at for values that can be
+/// translated.
+fn parse_leniently<T: DeserializeOwned>(
+    file: &str,
+    text: &[u8],
+    process_at: &str,
+    warn: impl FnMut(&String),
+) -> Result<T, Error> {
+    let refused = match parse(file, text) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    let Ok(mut document) = serde_json::from_slice(text) else { return Err(refused) };
+    let warnings = dialect::translate(&mut document, process_at);
+    let translated = serde_json::to_vec(&document).map_err(|error| syntax(file, &error))?;
+    let parsed = parse(file, &translated)?;
+    warnings.iter().for_each(warn);
+    Ok(parsed)
 }
 
 fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {

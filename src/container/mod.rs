@@ -17,6 +17,7 @@
 mod config;
 mod create;
 mod delete;
+mod dialect;
 mod directory;
 mod error;
 mod exec;

@@ -48,9 +48,15 @@ pub(super) struct CapabilityMasks {
 
 impl CapabilityMasks {
     /// Compiles the sets; also returns a warning for each name that this kernel does not know.
-    pub(super) fn compile(sets: Option<&LinuxCapabilities>) -> Result<(Self, Vec<String>), Error> {
+    ///
+    /// Whoever makes or joins a user namespace has all capabilities there, whatever it had before
+    /// (user_namespaces(7)).
+    pub(super) fn compile(
+        sets: Option<&LinuxCapabilities>,
+        user_namespace: bool,
+    ) -> Result<(Self, Vec<String>), Error> {
         let (known, held) = own_bounding_set()?;
-        Self::compile_for(sets, known, held)
+        Self::compile_for(sets, known, if user_namespace { known } else { held })
     }
 
     fn compile_for(
@@ -75,7 +81,13 @@ impl CapabilityMasks {
         }
         // Ambient needs permitted and inheritable, capabilities(7). Not an error: `runc spec` of runc 1.1
         // writes ambient capabilities that are not inheritable, and no runtime raises them.
-        masks.ambient &= masks.permitted & masks.inheritable;
+        let raised = masks.ambient & masks.permitted & masks.inheritable;
+        if let Some(capability) = first_of(masks.ambient & !raised) {
+            unknown.push(format!(
+                "process.capabilities.ambient: can't raise {capability}: it is not both permitted and inheritable"
+            ));
+        }
+        masks.ambient = raised;
         Ok((masks, unknown))
     }
 
@@ -206,8 +218,10 @@ mod tests {
 
     #[test]
     fn ambient_capabilities_that_are_not_inheritable_are_not_raised() {
-        let (masks, _) = compile(json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]})).unwrap();
+        let sets = json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
+        let (masks, warnings) = compile(sets).unwrap();
         assert_eq!(masks.ambient, 0);
+        assert!(warnings[0].contains("can't raise CAP_KILL"), "{warnings:?}");
     }
 
     #[test]

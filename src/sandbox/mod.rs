@@ -31,6 +31,7 @@ mod report;
 mod rlimits;
 mod scheduling;
 pub mod seccomp;
+mod security_label;
 mod spawn;
 mod start;
 mod step;

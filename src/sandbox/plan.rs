@@ -4,8 +4,9 @@
 //! changes nothing: every error of a config is found before any process exists.
 use super::mounts::{Mounts, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
-use super::process::{check_terminal, console_size};
+use super::process::{before_namespaces, check_terminal, console_size};
 use super::program::Program;
+use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{devices, home, mount_options, scheduling, seccomp, sysctl};
@@ -141,7 +142,7 @@ impl Plan {
     pub fn compile(spec: &Spec, inputs: Inputs, hierarchies: &Hierarchies) -> Result<Self, Error> {
         let linux = spec.linux().as_ref();
         let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "is missing"))?;
-        reject_unsupported(linux, process)?;
+        reject_unsupported(linux)?;
         let namespaces = Namespaces::compile(linux)?;
         let id_maps = IdMaps::compile(linux, &namespaces)?;
         let time_offsets = time_offsets(linux, &namespaces)?;
@@ -150,14 +151,12 @@ impl Plan {
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let propagation = rootfs_propagation(linux)?;
 
-        let mut steps = enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?;
         let sysctl = match linux.and_then(|linux| linux.sysctl().as_ref()) {
             Some(settings) => sysctl::compile(settings, &namespaces)?,
             None => Vec::new(),
         };
-        if !sysctl.is_empty() || process.oom_score_adj().is_some() {
-            steps.push(Step::PrivateProc);
-        }
+        let mut steps = before_namespaces(process, !sysctl.is_empty())?;
+        steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
         steps.push(Step::IsolateMounts);
 
@@ -169,6 +168,7 @@ impl Plan {
             }
         };
         let covers = covers(linux, &mut mounts)?;
+        security_label::label_mounts(linux, &mut mounts.create, Modules::of_this_kernel)?;
         let hooks_place = place_for_hooks(spec, &inputs.rootfs)?;
         steps.append(&mut mounts.create);
         let change_root = match inputs.no_pivot {
@@ -200,6 +200,7 @@ impl Plan {
         scheduling::affinity(process.exec_cpu_affinity().as_ref())?;
         let home = || home::of(&inputs.rootfs, process.user().uid());
         let program = Program::compile(process, home)?;
+        let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         let mut plan = Self {
             root: Root::New { rootfs: inputs.rootfs, shared },
             clone_flags: namespaces.new & !DEFERRED,
@@ -216,7 +217,7 @@ impl Plan {
             initial_cpus: None,
             warnings: Vec::new(),
         };
-        plan.become_process(spec, process, inputs.preserve_fds)?;
+        plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
         Ok(plan)
     }
 
@@ -232,17 +233,15 @@ impl Plan {
         inputs: ExecInputs,
     ) -> Result<Self, Error> {
         let linux = spec.linux().as_ref();
-        reject_unsupported(linux, process)?;
         let namespaces = Namespaces::compile(linux)?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let flags = namespaces.all_flags() & !(libc::CLONE_NEWPID as u64);
-        let mut steps = vec![Step::JoinProcess(flags as u32), Step::NewSession, Step::OpenRoot];
-        if namespaces.isolates(LinuxNamespaceType::User) {
+        let mut steps = before_namespaces(process, false)?;
+        steps.extend([Step::JoinProcess(flags as u32), Step::NewSession, Step::OpenRoot]);
+        let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
+        if user_namespace {
             steps.push(Step::BecomeNamespaceRoot);
-        }
-        if process.oom_score_adj().is_some() {
-            steps.push(Step::PrivateProc);
         }
         let affinity = scheduling::affinity(process.exec_cpu_affinity().as_ref())?;
         steps.extend(affinity.last.map(Step::Affinity));
@@ -270,7 +269,7 @@ impl Plan {
             initial_cpus: affinity.initial,
             warnings: Vec::new(),
         };
-        plan.become_process(spec, process, inputs.preserve_fds)?;
+        plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
         Ok(plan)
     }
 
@@ -379,12 +378,8 @@ fn console(process: &Process, devpts: Option<usize>) -> Result<Step, Error> {
 }
 
 /// What wharf does not do yet is said, with its path, instead of being passed over.
-fn reject_unsupported(linux: Option<&Linux>, process: &Process) -> Result<(), Error> {
-    let label = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+fn reject_unsupported(linux: Option<&Linux>) -> Result<(), Error> {
     let refused = [
-        ("process.apparmorProfile", label(process.apparmor_profile())),
-        ("process.selinuxLabel", label(process.selinux_label())),
-        ("linux.mountLabel", linux.is_some_and(|linux| label(linux.mount_label()))),
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
         (
             "linux.netDevices",

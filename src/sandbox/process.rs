@@ -2,6 +2,7 @@
 use super::capabilities::CapabilityMasks;
 use super::identity::Identity;
 use super::plan::{Error, Plan};
+use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{memory_policy, personality, rlimits, scheduling, seccomp};
@@ -16,12 +17,14 @@ impl Plan {
         spec: &Spec,
         process: &Process,
         preserve_fds: u32,
+        user_namespace: bool,
     ) -> Result<(), Error> {
         let user = process.user();
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = profile.map(seccomp::compile).transpose()?;
-        let (capabilities, unknown) = CapabilityMasks::compile(process.capabilities().as_ref())?;
+        let (capabilities, unknown) =
+            CapabilityMasks::compile(process.capabilities().as_ref(), user_namespace)?;
         self.warnings.extend(unknown);
         let groups = user.additional_gids().as_deref().unwrap_or_default();
         let identity = Identity {
@@ -34,8 +37,9 @@ impl Plan {
         let cwd = working_directory(process)?;
         let keep_below = preserve_fds.saturating_add(3);
         self.steps.push(Step::Streams { keep_below, owner: user.uid() });
-        self.steps.extend(rlimits::compile(process.rlimits().as_deref().unwrap_or_default())?);
-        self.steps.extend(oom_score_adj(process)?);
+        let limits = rlimits::compile(process.rlimits().as_deref().unwrap_or_default())?;
+        self.steps.extend(rlimits::raise(&limits));
+        self.steps.extend(security_label::compile(process, Modules::of_this_kernel)?);
         self.steps.extend(scheduling::compile(process)?);
         self.steps.extend(from_linux(spec.linux().as_ref())?);
         self.steps.push(Step::WorkingDirectory(cwd));
@@ -45,6 +49,8 @@ impl Plan {
         if self.start_socket.is_some() {
             self.steps.push(Step::AwaitStart);
         }
+        // So late that no step before it runs out of what the limits leave.
+        self.steps.extend(limits);
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is installed before the capabilities
         // go; with it, last, so that the profile need not allow the calls before it.
         let (early, late) = if no_new_privileges { (None, filter) } else { (filter, None) };
@@ -65,6 +71,18 @@ fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
     let policy = linux.memory_policy().as_ref().map(memory_policy::compile).transpose()?;
     let personality = linux.personality().as_ref().map(personality::compile).transpose()?;
     Ok(policy.into_iter().chain(personality).collect())
+}
+
+/// What comes before any namespace is entered. In a user namespace the container's own masks over /proc
+/// would forbid another procfs, see mount_namespaces(7), and a process that has changed its user may not
+/// write its own oom_score_adj, see proc(5) "dumpable".
+pub(super) fn before_namespaces(process: &Process, has_sysctls: bool) -> Result<Vec<Step>, Error> {
+    let mut steps = Vec::with_capacity(64);
+    if has_sysctls || process.oom_score_adj().is_some() || security_label::is_wanted(process) {
+        steps.push(Step::PrivateProc);
+    }
+    steps.extend(oom_score_adj(process)?);
+    Ok(steps)
 }
 
 fn working_directory(process: &Process) -> Result<Target, Error> {

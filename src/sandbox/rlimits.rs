@@ -1,6 +1,6 @@
 //! `process.rlimits`, see `getrlimit(2)`.
 use super::plan::Error;
-use super::step::Step;
+use super::step::{Limit, Step};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType as Type};
 use rustix::process::{Resource, Rlimit};
 
@@ -19,9 +19,17 @@ pub(super) fn compile(rlimits: &[PosixRlimit]) -> Result<Vec<Step>, Error> {
         // The kernel's RLIM_INFINITY is the largest u64, which rustix says as None.
         let bound = |value: u64| (value != u64::MAX).then_some(value);
         let limit = Rlimit { current: bound(rlimit.soft()), maximum: bound(rlimit.hard()) };
-        steps.push(Step::Rlimit { resource, limit, name });
+        steps.push(Step::Rlimit(Limit { resource, limit, index, name }));
     }
     Ok(steps)
+}
+
+/// The steps that raise hard limits while the process has the privilege, for those that set the limits.
+pub(super) fn raise(limits: &[Step]) -> impl Iterator<Item = Step> {
+    limits.iter().filter_map(|step| match step {
+        Step::Rlimit(limit) => Some(Step::RaiseRlimit(limit.clone())),
+        _ => None,
+    })
 }
 
 fn resource(kind: Type) -> (Resource, &'static str) {

@@ -7,7 +7,7 @@ use crate::sys::mount::MountAttr;
 use crate::sys::process::{NodeMask, Scheduling};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 
 /// Place in the table of detached mounts: host trees are put there by the parent before the clone, new
@@ -35,6 +35,15 @@ pub(super) struct Device {
     pub(super) mode: u32,
     pub(super) number: u64,
     pub(super) owner: (u32, u32),
+}
+
+/// An element of `process.rlimits`; see `getrlimit(2)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) resource: Resource,
+    pub(super) limit: Rlimit,
+    pub(super) index: usize,
+    pub(super) name: &'static str,
 }
 
 #[derive(Debug)]
@@ -114,12 +123,17 @@ pub(super) enum Step {
         keep_below: u32,
         owner: u32,
     },
-    Rlimit {
-        resource: Resource,
-        limit: Rlimit,
-        name: &'static str,
-    },
+    /// Raises a hard limit while there is privilege to.
+    RaiseRlimit(Limit),
+    /// Only lowers, or raises the soft limit within the hard one.
+    Rlimit(Limit),
     OomScoreAdj(CString),
+    /// Profile or label for the program to come, written to this file of the private procfs.
+    ExecLabel {
+        file: &'static CStr,
+        value: CString,
+        at: &'static str,
+    },
     /// The CPUs that a joining process may run on once it is in the container's cgroup.
     Affinity(CpuSet),
     Scheduler(Scheduling),
@@ -198,9 +212,17 @@ impl Step {
             Self::ReadonlyRoot => out.write_str("make the rootfs read-only"),
             Self::RootPropagation { .. } => out.write_str("set linux.rootfsPropagation"),
             Self::Streams { .. } => out.write_str("set up the standard streams"),
-            Self::Rlimit { name, .. } => write!(out, "set {name} (process.rlimits)"),
+            // runc's words, up to the JSON path.
+            Self::RaiseRlimit(limit) | Self::Rlimit(limit) => write!(
+                out,
+                "error setting rlimits for ready process: error setting rlimit type {} (process.rlimits[{}], {})",
+                limit.resource as u32, limit.index, limit.name
+            ),
             Self::OomScoreAdj(value) => {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
+            }
+            Self::ExecLabel { value, at, .. } => {
+                write!(out, "set {} ({at}); is it loaded", value.to_string_lossy())
             }
             Self::Affinity(_) => out.write_str(
                 "set the CPU affinity (process.execCPUAffinity.final); are the CPUs in its cpuset",

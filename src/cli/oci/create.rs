@@ -17,12 +17,12 @@ impl Create {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         seal::ensure()?;
         let launch = &self.launch;
-        let spec = read_config(&launch.bundle)?;
+        let mut spec = read_config(&launch.bundle, |warning| context.log.warning(warning))?;
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         Console::decide(terminal, launch.console_socket.as_deref(), true)?;
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
-        let options = launch.create_options(None)?;
+        let options = launch.create_options(&mut spec, None)?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));

@@ -88,7 +88,7 @@ impl Exec {
         if !self.ignore_paused && container.status()? == Status::Paused {
             bail!("cannot exec in a paused container (use --ignore-paused to override)");
         }
-        let mut process = self.process(&container)?;
+        let mut process = self.process(&container, context)?;
         let terminal = process.terminal().unwrap_or(false);
         let (console, their_end) = Console::decide(terminal, self.console_socket.as_deref(), self.detach)?;
         console.fit(&mut process);
@@ -134,9 +134,9 @@ impl Exec {
     }
 
     /// The process object: from a file, or the container's own with what the options change.
-    fn process(&self, container: &Container) -> anyhow::Result<Process> {
+    fn process(&self, container: &Container, context: &Context) -> anyhow::Result<Process> {
         if let Some(path) = &self.process {
-            return Ok(read_process(path)?);
+            return Ok(read_process(path, |warning| context.log.warning(warning))?);
         }
         if self.command.is_empty() {
             bail!("exec needs a command, or --process");

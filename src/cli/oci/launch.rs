@@ -1,9 +1,10 @@
 //! What `create`, `run` and `exec` have in common: options, and the terminal's way out of the container.
+use super::listen_fds::ListenFds;
 use crate::cli::terminal;
 use crate::container::{ContainerId, CreateOptions};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Process, Spec};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::path::{Path, PathBuf};
@@ -39,14 +40,24 @@ pub(super) struct LaunchOptions {
 
 impl LaunchOptions {
     /// The options of the container itself.
-    pub(super) fn create_options(&self, console: Option<OwnedFd>) -> anyhow::Result<CreateOptions> {
-        check_preserved(self.preserve_fds)?;
+    pub(super) fn create_options(
+        &self,
+        spec: &mut Spec,
+        console: Option<OwnedFd>,
+    ) -> anyhow::Result<CreateOptions> {
+        let received = ListenFds::received();
+        // As runc: N more after those received.
+        let preserve_fds = self.preserve_fds.saturating_add(received.count);
+        check_preserved(preserve_fds)?;
+        if let Some(process) = spec.process_mut() {
+            received.announce(process);
+        }
         Ok(CreateOptions {
             rootfs: None,
             stdio: crate::sandbox::Stdio::default(),
             console_socket: self.console_socket.clone(),
             console,
-            preserve_fds: self.preserve_fds,
+            preserve_fds,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
         })

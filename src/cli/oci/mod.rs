@@ -11,6 +11,7 @@ mod freeze;
 mod kill;
 mod launch;
 mod list;
+mod listen_fds;
 mod log;
 mod pid_file;
 mod pidfd_socket;

@@ -28,7 +28,7 @@ impl Run {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         seal::ensure()?;
         let launch = &self.launch;
-        let mut spec = read_config(&launch.bundle)?;
+        let mut spec = read_config(&launch.bundle, |warning| context.log.warning(warning))?;
         let terminal =
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         let (console, their_end) = Console::decide(terminal, launch.console_socket.as_deref(), self.detach)?;
@@ -36,7 +36,7 @@ impl Run {
             console.fit(process);
         }
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
-        let options = launch.create_options(their_end)?;
+        let options = launch.create_options(&mut spec, their_end)?;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;

@@ -3,11 +3,12 @@
 use super::Child;
 use crate::sandbox::identity::own_stream;
 use crate::sandbox::report::Message;
-use crate::sandbox::step::Step;
+use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;
 use crate::sys::{exec, fd, process};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::io::Errno;
+use rustix::process::{Rlimit, getrlimit, setrlimit};
 use std::ffi::CStr;
 use std::os::fd::AsFd as _;
 
@@ -15,8 +16,10 @@ impl Child<'_> {
     pub(super) fn become_process(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
             Step::Streams { keep_below, owner } => self.streams(*keep_below, *owner),
-            Step::Rlimit { resource, limit, .. } => rustix::process::setrlimit(*resource, *limit),
+            Step::RaiseRlimit(limit) => raise(limit),
+            Step::Rlimit(limit) => setrlimit(limit.resource, limit.limit.clone()),
             Step::OomScoreAdj(value) => self.write_proc(c"self/oom_score_adj", value.to_bytes()),
+            Step::ExecLabel { file, value, .. } => self.write_proc(file, value.to_bytes()),
             Step::Affinity(cpus) => rustix::thread::sched_setaffinity(None, cpus),
             Step::Scheduler(scheduling) => process::set_scheduling(scheduling),
             Step::IoPriority { class, level } => process::set_io_priority(*class, *level),
@@ -96,6 +99,16 @@ impl Child<'_> {
             None => Errno::NOENT,
         }
     }
+}
+
+/// Raises the hard limit alone: no step between here and execve comes under a lower one.
+fn raise(limit: &Limit) -> Result<(), Errno> {
+    let own = getrlimit(limit.resource);
+    let (own_hard, hard) = (own.maximum.unwrap_or(u64::MAX), limit.limit.maximum.unwrap_or(u64::MAX));
+    if hard <= own_hard {
+        return Ok(());
+    }
+    setrlimit(limit.resource, Rlimit { maximum: limit.limit.maximum, ..own })
 }
 
 fn executable(path: &CStr) -> Result<(), Errno> {
