@@ -17,7 +17,7 @@ impl Child<'_> {
         match step {
             Step::Streams { keep_below, owner } => self.streams(*keep_below, *owner),
             Step::RaiseRlimit(limit) => raise(limit),
-            Step::Rlimit(limit) => setrlimit(limit.resource, limit.limit.clone()),
+            Step::Rlimit(limit) => setrlimit(limit.resource, limit.limit),
             Step::OomScoreAdj(value) => self.write_proc(c"self/oom_score_adj", value.to_bytes()),
             Step::ExecLabel { file, value, .. } => self.write_proc(file, value.to_bytes()),
             Step::Affinity(cpus) => rustix::thread::sched_setaffinity(None, cpus),
