@@ -67,6 +67,11 @@ impl Cgroup {
         }
     }
 
+    /// The directory whose freezer stops the group.
+    pub fn freezer(&self) -> Option<&Path> {
+        self.v1_with("freezer").or_else(|| self.v2_with("cgroup.freeze"))
+    }
+
     fn freezer_directory(&self) -> &Path {
         self.v1_with("freezer").or(self.v2_directory().ok()).unwrap_or(Path::new("/sys/fs/cgroup"))
     }

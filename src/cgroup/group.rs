@@ -117,6 +117,19 @@ impl Cgroup {
         Ok(())
     }
 
+    /// The files that a process enters the group by, one for each hierarchy, open for writing.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn processes_files(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |directory: &Path| {
+            let path = directory.join("cgroup.procs");
+            rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| Error::file("open", &path)(errno.into()))
+        };
+        self.record.directories().into_iter().map(open).collect()
+    }
+
     /// Changes limits of a living cgroup.
     ///
     /// # Errors

@@ -136,6 +136,14 @@ pub enum Error {
         /// How it ended, and what it printed.
         reason: String,
     },
+    /// CRIU is missing or has failed.
+    #[error("criu {action} failed: {reason}")]
+    Criu {
+        /// criu's command.
+        action: &'static str,
+        /// Its own words, and where its log is.
+        reason: String,
+    },
     /// The program's own executable could not be protected.
     #[error("seal the runtime's executable: {action}: {source}")]
     Seal {

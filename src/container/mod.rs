@@ -14,6 +14,7 @@
 //! its first process lives (pid, start time and boot id), whether that has executed a program since it
 //! was cloned, and whether its cgroup is frozen. Any command may therefore be killed at any moment.
 
+mod checkpoint;
 mod config;
 mod create;
 mod delete;
@@ -21,6 +22,7 @@ mod dialect;
 mod directory;
 mod error;
 mod exec;
+mod foundation;
 mod hooks;
 mod id;
 mod kill;
@@ -34,6 +36,7 @@ mod start;
 mod state;
 mod status;
 
+pub use checkpoint::{CgroupsMode, CriuOptions, DumpOptions, PageServer, RestoreOptions};
 pub use config::{read_config, read_process};
 pub use error::Error;
 pub use id::ContainerId;
@@ -227,6 +230,29 @@ impl Container {
         exec::exec(self, process, stdio, console, preserve_fds)
     }
 
+    /// Saves it to an image by CRIU. Unless it is to go on, it is deleted then.
+    ///
+    /// # Errors
+    /// In CRIU's words, with the path of its log; the container goes on.
+    pub fn checkpoint(self, options: &DumpOptions) -> Result<(), Error> {
+        checkpoint::checkpoint(self, options)
+    }
+
+    /// Makes a running container of an image that [`Container::checkpoint`] has saved. Its first process is
+    /// a child of the caller.
+    ///
+    /// # Errors
+    /// In CRIU's words, with the path of its log; nothing else is left behind.
+    pub fn restore(
+        state_root: &Path,
+        id: &ContainerId,
+        bundle: &Path,
+        spec: &Spec,
+        options: &RestoreOptions,
+    ) -> Result<(Self, Child), Error> {
+        checkpoint::restore(state_root, id, bundle, spec, options)
+    }
+
     /// Freezes every process.
     ///
     /// # Errors
@@ -273,7 +299,7 @@ impl Container {
         if self.own_cgroup().is_frozen()? {
             return Ok(Status::Paused);
         }
-        Ok(if progress == Progress::Waiting { Status::Created } else { Status::Running })
+        Ok(if progress == Progress::Waiting && !current.restored { Status::Created } else { Status::Running })
     }
 
     /// The record as it is now: a `create` that was at work when this container was loaded may have

@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub(super) process: Option<ProcessIdentity>,
     /// Known before the cgroup exists, so that one can be removed whose maker was killed.
     pub(super) cgroup: cgroup::Record,
+    /// Whether CRIU made the process: it has not executed a program, and runs one all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) restored: bool,
     /// The hooks that commands after `create` run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks: Option<Hooks>,

@@ -42,7 +42,7 @@ fn must_be_created(container: &Container) -> Result<(), Error> {
 
 /// runtime-spec runtime.md#lifecycle, steps 7 and 9: when one of these hooks fails, the container is
 /// stopped.
-fn run_hooks(container: &Container, kind: Kind) -> Result<(), Error> {
+pub(super) fn run_hooks(container: &Container, kind: Kind) -> Result<(), Error> {
     let record = &container.record;
     if !hooks::any(record.hooks.as_ref(), kind) {
         return Ok(());

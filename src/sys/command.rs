@@ -1,7 +1,8 @@
 //! What a new process of [`std::process::Command`] does before its `execve(2)`.
+use rustix::mount::MountPropagationFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid,
+    ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid,
 };
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,4 +30,22 @@ pub fn join_before_exec(
     // SAFETY: between fork and exec the closure makes system calls only, on values made before; it
     // neither allocates nor locks.
     unsafe { command.pre_exec(join) };
+}
+
+/// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing
+/// spreads to the host, and in the cgroups of these open `cgroup.procs` files.
+pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString, groups: Vec<OwnedFd>) {
+    let isolate = move || {
+        super::namespace::unshare(UnshareFlags::NEWNS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", private)?;
+        rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?;
+        for group in &groups {
+            // 0 stands for the writer itself, cgroups(7).
+            rustix::io::write(group, b"0")?;
+        }
+        Ok(())
+    };
+    // SAFETY: as above, system calls only.
+    unsafe { command.pre_exec(isolate) };
 }

@@ -1,6 +1,7 @@
 //! The command line of `wharf-oci`, one file per command. It is runc's: what engines call, and what they
 //! read from standard output, standard error and the log, has runc's form.
 
+mod checkpoint;
 mod context;
 mod create;
 mod delete;
@@ -15,6 +16,7 @@ mod listen_fds;
 mod log;
 mod pid_file;
 mod pidfd_socket;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -46,6 +48,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Checkpoint(Box<checkpoint::Checkpoint>),
     Create(create::Create),
     Delete(delete::Delete),
     Exec(Box<exec::Exec>),
@@ -53,6 +56,7 @@ enum Command {
     Kill(kill::Kill),
     List(list::List),
     Pause(freeze::Pause),
+    Restore(Box<restore::Restore>),
     Resume(freeze::Resume),
     Run(run::Run),
     Spec(spec::SpecCommand),
@@ -81,6 +85,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(&self, context: &Context) -> anyhow::Result<u8> {
         match self {
+            Self::Checkpoint(command) => command.run(context),
             Self::Create(command) => command.run(context),
             Self::Delete(command) => command.run(context),
             Self::Exec(command) => command.run(context),
@@ -88,6 +93,7 @@ impl Command {
             Self::Kill(command) => command.run(context),
             Self::List(command) => command.run(context),
             Self::Pause(command) => command.run(context),
+            Self::Restore(command) => command.run(context),
             Self::Resume(command) => command.run(context),
             Self::Run(command) => command.run(context),
             Self::Spec(command) => command.run(),

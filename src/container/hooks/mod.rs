@@ -40,7 +40,7 @@ pub(super) enum Place<'a> {
 }
 
 impl Kind {
-    fn json_name(self) -> &'static str {
+    pub(super) fn json_name(self) -> &'static str {
         match self {
             Self::Prestart => "prestart",
             Self::CreateRuntime => "createRuntime",

@@ -1,0 +1,71 @@
+//! Checkpoint and restore of a running container by CRIU, a program of the host (criu(8)).
+//!
+//! | file of the image directory | holds |
+//! |---|---|
+//! | `*.img` | what CRIU saved |
+//! | `descriptors.json` | what the standard streams were, so that restore can put others in their place |
+//!
+//! What came from the host is not in the image and is given again at restore, by the bundle's config:
+//! bind mounts, covers of masked files, namespaces joined by path, and the standard streams.
+mod criu;
+mod dump;
+mod external;
+mod restore;
+mod streams;
+
+pub use dump::{DumpOptions, PageServer};
+pub use restore::RestoreOptions;
+
+pub(super) use dump::checkpoint;
+pub(super) use restore::restore;
+
+use std::path::PathBuf;
+
+/// What `checkpoint` and `restore` have in common; each becomes the option of criu(8) of the same meaning.
+#[derive(Debug, Clone, Default)]
+pub struct CriuOptions {
+    /// Directory of the image.
+    pub image_path: PathBuf,
+    /// Directory of CRIU's log and statistics, in place of the image's.
+    pub work_path: Option<PathBuf>,
+    /// Save and restore established TCP connections.
+    pub tcp_established: bool,
+    /// Allow Unix sockets whose other end is outside.
+    pub ext_unix_sk: bool,
+    /// Allow a session or terminal that began outside.
+    pub shell_job: bool,
+    /// Save and restore file locks.
+    pub file_locks: bool,
+    /// How cgroups are treated; `soft` when not given.
+    pub manage_cgroups: Option<CgroupsMode>,
+    /// Make the network namespace without what was in it.
+    pub empty_network: bool,
+    /// Drop what the next image of a series replaces.
+    pub auto_dedup: bool,
+    /// Move memory when it is asked for.
+    pub lazy_pages: bool,
+}
+
+/// How CRIU treats cgroups below the container's own, see `--manage-cgroups` of criu(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupsMode {
+    /// Make what is missing, with its properties.
+    Soft,
+    /// Make what is missing and set the properties of all.
+    Full,
+    /// Everything must be missing.
+    Strict,
+    /// Leave cgroups alone.
+    Ignore,
+}
+
+impl CgroupsMode {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Soft => "soft",
+            Self::Full => "full",
+            Self::Strict => "strict",
+            Self::Ignore => "ignore",
+        }
+    }
+}

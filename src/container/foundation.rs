@@ -1,0 +1,146 @@
+//! What every new container stands on, created or restored: its checked config, its record on disk and
+//! its cgroup, and how they are taken back.
+use super::directory::{CONFIG_FILE, StateDirectory};
+use super::hooks::{self, Kind, Place};
+use super::record::{Phase, Record};
+use super::state::State;
+use super::status::ProcessIdentity;
+use super::{Child, ContainerId, Error, Status, config};
+use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies, Resources};
+use crate::sandbox::Init;
+use oci_spec::runtime::{Hooks, Spec};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// What is known of a container before anything of it exists.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) record: Record,
+    pub(super) hierarchies: Hierarchies,
+    /// The spec as text, for `exec`.
+    config: Vec<u8>,
+    resources: Resources,
+    pub(super) cgroup_path: CgroupPath,
+}
+
+impl Draft {
+    /// Checks what does not depend on how the container comes to life.
+    pub(super) fn of(id: &ContainerId, bundle: &Path, spec: &Spec) -> Result<Self, Error> {
+        config::validate(spec)?;
+        if let Some(hooks) = spec.hooks() {
+            hooks::validate(hooks)?;
+        }
+        let bundle = config::resolve_bundle(bundle)?;
+        let hierarchies = Hierarchies::detect()?;
+        let linux = spec.linux().as_ref();
+        let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
+        let cgroups_path =
+            linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
+        let cgroup_path = CgroupPath::parse(cgroups_path, id.as_str())?;
+        let planned = cgroup::Record::planned(&hierarchies, &cgroup_path);
+        let record = draft(id, &bundle, spec, planned);
+        let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
+        Ok(Self { record, hierarchies, config, resources, cgroup_path })
+    }
+}
+
+/// Processes of others would come under our limits, and end with our container.
+fn must_be_empty(planned: &cgroup::Record, path: &str) -> Result<(), Error> {
+    match Cgroup::from_record(planned).pids() {
+        Ok(pids) if !pids.is_empty() => {
+            let reason = format!("cgroup {path} is not empty: {} process(es) are in it", pids.len());
+            Err(Error::config("linux.cgroupsPath", reason))
+        }
+        // It does not exist, which is as it should be; what else is wrong its creation tells.
+        _ => Ok(()),
+    }
+}
+
+fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -> Record {
+    let root = spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default();
+    let args = spec.process().as_ref().and_then(|process| process.args().as_deref());
+    let annotations = spec.annotations().iter().flatten();
+    let later = |hooks: &&Hooks| {
+        [Kind::StartContainer, Kind::Poststart, Kind::Poststop]
+            .into_iter()
+            .any(|kind| hooks::any(Some(hooks), kind))
+    };
+    Record {
+        oci_version: spec.version().clone(),
+        id: id.clone(),
+        bundle: bundle.to_owned(),
+        program: args.and_then(<[String]>::first).cloned().unwrap_or_default(),
+        rootfs: root,
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        phase: Phase::Creating,
+        process: None,
+        restored: false,
+        cgroup,
+        hooks: spec.hooks().as_ref().filter(later).cloned(),
+    }
+}
+
+/// What exists of a container that is being made, in the order of making.
+#[derive(Debug)]
+pub(super) struct Making<'a> {
+    pub(super) directory: &'a StateDirectory,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) init: Option<Init>,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(directory: &'a StateDirectory) -> Self {
+        Self { directory, cgroup: None, init: None }
+    }
+
+    /// Writes record and config, and makes the cgroup with its limits.
+    pub(super) fn lay(&mut self, draft: &Draft) -> Result<(), Error> {
+        must_be_empty(&draft.record.cgroup, draft.cgroup_path.as_str())?;
+        draft.record.write(self.directory)?;
+        self.cgroup = Some(Cgroup::create(&draft.hierarchies, &draft.cgroup_path, &draft.resources)?);
+        self.directory.write(CONFIG_FILE, &draft.config, false)
+    }
+
+    /// Takes the first process, which is a child of the caller.
+    pub(super) fn take(&mut self, init: Init) -> Result<ProcessIdentity, Error> {
+        let pid = self.init.insert(init).pid;
+        ProcessIdentity::of_child(pid).map_err(|source| {
+            let pid = pid.as_raw_nonzero().get();
+            Error::Process { action: "read the start time of", pid, source }
+        })
+    }
+
+    /// Hands over what was made.
+    pub(super) fn done(self) -> Result<(OnceLock<Cgroup>, Child), Error> {
+        let gone = || Error::InitGone(self.directory.id().to_string());
+        let Init { pid, pidfd } = self.init.ok_or_else(gone)?;
+        Ok((self.cgroup.map_or_else(OnceLock::new, OnceLock::from), Child { pid, pidfd }))
+    }
+
+    /// Takes back what was made. What cannot be removed keeps its record, so that `delete --force`
+    /// finds it.
+    pub(super) fn undo(self, record: &Record, hooks: Option<&Hooks>) {
+        if let Some(init) = &self.init {
+            // Both can only fail when the process is gone already.
+            let _ = pidfd_send_signal(&init.pidfd, Signal::KILL);
+            let _ = waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+        let removed = self.cgroup.as_ref().is_none_or(|cgroup| {
+            // The error that led here is the one to report.
+            let _ = cgroup.kill();
+            cgroup.delete().is_ok()
+        });
+        if self.init.is_some() {
+            let state = State::new(record, Status::Stopped).to_json();
+            let place = Place::Runtime(&record.bundle);
+            hooks::run_all(hooks, Kind::Poststop, &state, place);
+        }
+        if removed {
+            let _ = self.directory.remove();
+        }
+    }
+}
