@@ -55,7 +55,7 @@ impl Restore {
                 "--no-pivot is not supported by restore: CRIU changes the root in its own way; leave it out"
             );
         }
-        let spec = read_config(&self.bundle)?;
+        let spec = read_config(&self.bundle, |warning| context.log.warning(warning))?;
         let options = RestoreOptions {
             criu: (&self.criu).into(),
             lsm_profile: self.lsm_profile.clone(),
