@@ -4,11 +4,11 @@
 mod common;
 use common::{Bundle, Call, Scratch, eventually, require};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directory of a criu that works here: Debian 13's as scripts/test fetches it, or the host's own.
 fn criu() -> Option<PathBuf> {
-    let fetched = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
     let mut places = std::iter::once(fetched).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     places.find(|directory| {
         let criu = directory.join("criu");
@@ -31,7 +31,7 @@ fn lines(path: &PathBuf) -> Vec<u32> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| line.parse().unwrap()).collect()
 }
 
-fn with_criu(call: Call, directory: &PathBuf) -> Call {
+fn with_criu(call: Call, directory: &Path) -> Call {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display());
     call.env("PATH", path)
 }
