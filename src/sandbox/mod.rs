@@ -20,7 +20,6 @@ mod home;
 mod identity;
 mod list_format;
 mod memory_policy;
-mod mount_options;
 mod mounts;
 mod namespaces;
 mod personality;
@@ -39,7 +38,7 @@ mod sysctl;
 mod target;
 
 pub use capabilities::Error as CapabilityError;
-pub use mount_options::KNOWN as MOUNT_OPTIONS;
+pub use mounts::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Stdio};
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};
 pub use start::start;

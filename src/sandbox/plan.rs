@@ -9,7 +9,7 @@ use super::program::Program;
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
-use super::{devices, home, mount_options, scheduling, seccomp, sysctl};
+use super::{devices, home, mounts, scheduling, seccomp, sysctl};
 use crate::cgroup::Hierarchies;
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CpuSet;
@@ -365,7 +365,7 @@ fn rootfs_propagation(linux: Option<&Linux>) -> Result<Option<(u64, bool)>, Erro
     else {
         return Ok(None);
     };
-    mount_options::rootfs_propagation(word).map(Some).ok_or_else(|| {
+    mounts::rootfs_propagation(word).map(Some).ok_or_else(|| {
         let reason = format!("{word:?} is none of [r]shared, [r]slave, [r]private, [r]unbindable");
         Error::config("linux.rootfsPropagation", reason)
     })

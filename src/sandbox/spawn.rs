@@ -1,17 +1,15 @@
 //! The parent's side of a Plan's execution.
 use super::execute::execute;
-use super::mounts::{HostTree, Source};
-use super::plan::{Plan, Root, Rootfs};
+use super::mounts::{open_root, open_sources};
+use super::plan::{Plan, Root};
 use super::report::{Failure, Message};
 use super::step::Step;
 use super::target::Target;
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::{Cloned, clone_child};
-use crate::sys::mount::{MountAttr, mount_setattr};
 use oci_spec::runtime::LinuxNamespaceType;
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::CpuSet;
@@ -313,14 +311,7 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     for join in &plan.joins {
         joins.push(open_host(&join.path, &join.at)?);
     }
-    let mut mounts = Vec::with_capacity(plan.sources.len());
-    for source in &plan.sources {
-        mounts.push(match source {
-            Source::Host(tree) => Some(open_tree(tree)?),
-            Source::Null => Some(open_null()?),
-            Source::New => None,
-        });
-    }
+    let mounts = open_sources(&plan.sources)?;
     let (root, init) = match &plan.root {
         Root::New { rootfs, shared } => (Some(open_root(rootfs, *shared)?), None),
         Root::Joined { init } => {
@@ -335,7 +326,7 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     Ok(Prepared { root, init, joins, mounts, terminal: None, console_target, devpts_target })
 }
 
-fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {
+pub(super) fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {
     move |errno| SpawnError::Host {
         at: at.to_owned(),
         path: path.display().to_string(),
@@ -345,54 +336,4 @@ fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError +
 
 fn open_host(path: &Path, at: &str) -> Result<OwnedFd, SpawnError> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host_error(at, path))
-}
-
-const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
-
-fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
-    let error = host_error(&tree.at, &tree.source);
-    let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    let fd = rustix::mount::open_tree(CWD, &tree.source, CLONE | recursive).map_err(&error)?;
-    for (attr, recursive) in [(&tree.attr, false), (&tree.recursive_attr, true)] {
-        if !attr.is_empty() {
-            mount_setattr(fd.as_fd(), c"", recursive, attr).map_err(&error)?;
-        }
-    }
-    for (propagation, recursive) in &tree.propagation {
-        let attr = MountAttr { propagation: *propagation, ..MountAttr::default() };
-        mount_setattr(fd.as_fd(), c"", *recursive, &attr).map_err(&error)?;
-    }
-    Ok(fd)
-}
-
-/// The host's /dev/null, and nothing else that stands at its place.
-fn open_null() -> Result<OwnedFd, SpawnError> {
-    let path = Path::new("/dev/null");
-    let error = host_error("linux.maskedPaths", path);
-    let fd = rustix::mount::open_tree(CWD, path, CLONE).map_err(&error)?;
-    let stat = rustix::fs::fstat(&fd).map_err(&error)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
-        return Err(error(Errno::NODEV));
-    }
-    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    mount_setattr(fd.as_fd(), c"", false, &attr).map_err(&error)?;
-    Ok(fd)
-}
-
-fn open_root(rootfs: &Rootfs, shared: bool) -> Result<OwnedFd, SpawnError> {
-    match rootfs {
-        Rootfs::Tree(tree) => tree
-            .try_clone()
-            .map_err(|source| SpawnError::Step { step: "duplicate the rootfs".to_owned(), source }),
-        Rootfs::Directory(path) => {
-            let error = host_error("root.path", path);
-            let flags = CLONE | OpenTreeFlags::AT_RECURSIVE;
-            let fd = rustix::mount::open_tree(CWD, path, flags).map_err(&error)?;
-            if !shared {
-                let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-                mount_setattr(fd.as_fd(), c"", true, &attr).map_err(&error)?;
-            }
-            Ok(fd)
-        }
-    }
 }

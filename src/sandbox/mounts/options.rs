@@ -122,7 +122,7 @@ fn propagation_flag(kind: &str) -> Option<u64> {
 }
 
 /// `linux.rootfsPropagation`: the flag and whether it is recursive.
-pub(super) fn rootfs_propagation(word: &str) -> Option<(u64, bool)> {
+pub(in crate::sandbox) fn rootfs_propagation(word: &str) -> Option<(u64, bool)> {
     propagation(word)
 }
 

@@ -1,11 +1,18 @@
 //! `mounts`: every entry becomes a detached mount and the place where it is attached.
-use super::mount_options::MountOptions;
+mod open;
+mod options;
+
+pub(super) use open::{open_root, open_sources};
+pub use options::KNOWN;
+pub(super) use options::rootfs_propagation;
+
 use super::plan::Error;
 use super::step::{NewMount, Slot, Step};
 use super::target::Target;
 use crate::cgroup::Hierarchies;
 use crate::sys::mount::MountAttr;
 use oci_spec::runtime::Mount;
+use options::MountOptions;
 use rustix::mount::MountAttrFlags as Attr;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
