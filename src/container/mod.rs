@@ -194,6 +194,14 @@ impl Container {
         self.cgroup.get_or_init(|| Cgroup::from_record(&self.record.cgroup))
     }
 
+    /// Every process in its cgroup and below, host pids.
+    ///
+    /// # Errors
+    /// Names the file; a stopped container has none.
+    pub fn processes(&self) -> Result<Vec<Pid>, Error> {
+        Ok(self.own_cgroup().pids()?)
+    }
+
     /// What the user should know of a container just created and that did not stop its creation, such as
     /// capabilities this kernel does not know.
     pub fn warnings(&self) -> &[String] {

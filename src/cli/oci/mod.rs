@@ -16,6 +16,7 @@ mod listen_fds;
 mod log;
 mod pid_file;
 mod pidfd_socket;
+mod ps;
 mod restore;
 mod run;
 mod spec;
@@ -56,6 +57,7 @@ enum Command {
     Kill(kill::Kill),
     List(list::List),
     Pause(freeze::Pause),
+    Ps(ps::Ps),
     Restore(Box<restore::Restore>),
     Resume(freeze::Resume),
     Run(run::Run),
@@ -93,6 +95,7 @@ impl Command {
             Self::Kill(command) => command.run(context),
             Self::List(command) => command.run(context),
             Self::Pause(command) => command.run(context),
+            Self::Ps(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Resume(command) => command.run(context),
             Self::Run(command) => command.run(context),
