@@ -130,15 +130,6 @@ impl Cgroup {
         self.record.directories().into_iter().map(open).collect()
     }
 
-    /// Changes limits of a living cgroup.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        write_limits(&self.record, resources)?;
-        if resources.has_device_rules { filter_devices(self, resources) } else { Ok(()) }
-    }
-
     /// Every process in the group and below, host pids.
     ///
     /// # Errors
@@ -164,6 +155,28 @@ impl Cgroup {
             first = first.and(removed);
         }
         first
+    }
+
+    pub(super) fn filter_devices(&self, resources: &Resources) -> Result<(), Error> {
+        let rules = &resources.devices;
+        if rules.is_empty() {
+            return Ok(());
+        }
+        if let Some(directory) = self.v1_with("devices") {
+            return rules.v1_list()?.write(directory);
+        }
+        let Some(target) = self.clone_into_fd() else { return Ok(()) };
+        let attached = bpf::load_device_program(&rules.program())
+            .and_then(|program| bpf::set_device_program(target, program.as_fd()));
+        attached.map_err(|errno| Error::File {
+            action: "attach the device filter (linux.resources.devices) to",
+            path: self.record.v2.as_deref().unwrap_or(Path::new("")).display().to_string(),
+            source: errno.into(),
+        })
+    }
+
+    pub(super) fn record_ref(&self) -> &Record {
+        &self.record
     }
 
     pub(super) fn v2_directory(&self) -> Result<&Path, Error> {
@@ -201,7 +214,7 @@ fn make_all(
     write_limits(&record, resources)?;
     let clone_into = record.v2.as_deref().map(open).transpose()?;
     let cgroup = Cgroup { record, clone_into };
-    filter_devices(&cgroup, resources)?;
+    cgroup.filter_devices(resources)?;
     Ok(cgroup)
 }
 
@@ -217,7 +230,7 @@ fn make_v2(v2: &V2, path: &CgroupPath, resources: &Resources) -> Result<Made, Er
     tree::make(&v2.mount, path, |parent, _| enable(parent, &wanted))
 }
 
-fn enable(parent: &Path, wanted: &[&str]) -> Result<(), Error> {
+pub(super) fn enable(parent: &Path, wanted: &[&str]) -> Result<(), Error> {
     if wanted.is_empty() {
         return Ok(());
     }
@@ -254,7 +267,7 @@ fn inherit_cpuset(parent: &Path, own: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_limits(record: &Record, resources: &Resources) -> Result<(), Error> {
+pub(super) fn write_limits(record: &Record, resources: &Resources) -> Result<(), Error> {
     if let Some(directory) = &record.v2 {
         write_all(directory, &resources.v2.iter().collect::<Vec<_>>())?;
     }
@@ -297,24 +310,6 @@ fn located(error: Error, write: &Write) -> Error {
         Error::File { source, path, .. } => Error::config(&write.at, format!("write {path}: {source}")),
         error => error,
     }
-}
-
-fn filter_devices(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error> {
-    let rules = &resources.devices;
-    if rules.is_empty() {
-        return Ok(());
-    }
-    if let Some(directory) = cgroup.v1_with("devices") {
-        return rules.v1_list()?.write(directory);
-    }
-    let Some(target) = cgroup.clone_into_fd() else { return Ok(()) };
-    let attached = bpf::load_device_program(&rules.program())
-        .and_then(|program| bpf::set_device_program(target, program.as_fd()));
-    attached.map_err(|errno| Error::File {
-        action: "attach the device filter (linux.resources.devices) to",
-        path: cgroup.record.v2.as_deref().unwrap_or(Path::new("")).display().to_string(),
-        source: errno.into(),
-    })
 }
 
 fn open(directory: &Path) -> Result<OwnedFd, Error> {

@@ -15,6 +15,7 @@ mod path;
 mod resources;
 mod stats;
 mod tree;
+mod update;
 
 pub use error::Error;
 pub use group::{Cgroup, Record};

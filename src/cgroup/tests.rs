@@ -4,7 +4,7 @@ use super::*;
 use oci_spec::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -205,13 +205,62 @@ fn a_group_is_found_again_by_its_record() {
     }
 }
 
+fn spec(json: &Value) -> LinuxResources {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+#[test]
+fn an_update_keeps_what_it_does_not_name_and_puts_back_what_it_cannot_finish() {
+    for host in hosts_with("cpu", "partial") {
+        let scratch = Scratch::new(&host, &json!({"cpu": {"quota": 30000, "period": 60000}}));
+        let bandwidth = || {
+            let cgroup = &scratch.group;
+            match cgroup.v1_with("cpu") {
+                Some(directory) => {
+                    let read = |file: &str| tree::read(directory, file).unwrap().trim().to_owned();
+                    format!("{} {}", read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"))
+                }
+                None => tree::read(cgroup.v2_directory().unwrap(), "cpu.max").unwrap().trim().to_owned(),
+            }
+        };
+        let update = |json: Value| scratch.group.update(&spec(&json), &host);
+        update(json!({"cpu": {"quota": 20000}})).unwrap();
+        assert_eq!(bandwidth(), "20000 60000");
+        update(json!({"cpu": {"period": 50000}})).unwrap();
+        assert_eq!(bandwidth(), "20000 50000");
+        update(json!({"cpu": {"quota": 0, "period": 0}})).unwrap();
+        assert_eq!(bandwidth(), "20000 50000");
+        // The kernel refuses a period of 2 s after the shares have been written.
+        let refused = update(json!({"cpu": {"shares": 2048, "quota": 10000, "period": 2_000_000}}));
+        assert!(refused.unwrap_err().to_string().starts_with("linux.resources.cpu."));
+        assert_eq!(bandwidth(), "20000 50000");
+    }
+}
+
+#[test]
+fn a_limit_below_the_use_is_refused_before_it_kills_when_that_is_asked_for() {
+    for host in hosts_with("memory", "check") {
+        let mut scratch = Scratch::new(&host, &json!({"memory": {"limit": 256 * MIB}}));
+        scratch.spawn("x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo ready; sleep 60");
+        let used = || scratch.group.stats().unwrap().memory_usage_bytes;
+        let start = std::time::Instant::now();
+        while used() < 20_000_000 && start.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let limits = json!({"memory": {"limit": 1_000_000, "checkBeforeUpdate": true}});
+        let error = scratch.group.update(&spec(&limits), &host).unwrap_err().to_string();
+        assert!(error.starts_with("linux.resources.memory.limit: 1000000 is below the "), "{error}");
+        assert_eq!(scratch.group.stats().unwrap().memory_limit_bytes, Some(256 * MIB));
+    }
+}
+
 #[test]
 fn limits_are_raised_and_lowered_in_a_living_group() {
     for host in hosts_with("memory", "update") {
         let scratch = Scratch::new(&host, &json!({"memory": {"limit": 64 * MIB, "swap": 96 * MIB}}));
         for mib in [256, 32, 128] {
             let limits = json!({"memory": {"limit": mib * MIB, "swap": (mib + 16) * MIB}});
-            scratch.group.update(&compile(&host, &limits)).unwrap();
+            scratch.group.update(&spec(&limits), &host).unwrap();
             assert_eq!(scratch.group.stats().unwrap().memory_limit_bytes, Some(mib * MIB));
         }
     }
@@ -230,13 +279,13 @@ fn a_device_that_no_rule_allows_cannot_be_opened() {
         scratch.spawn(&open);
         assert!(!scratch.wait().success());
         let allow = json!({"devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]});
-        scratch.group.update(&compile(&host, &allow)).unwrap();
+        scratch.group.update(&spec(&allow), &host).unwrap();
         scratch.spawn(&format!(": < {}", node.display()));
         let allowed = scratch.wait().success();
-        scratch.group.update(&compile(&host, &json!({"pids": null}))).unwrap();
+        scratch.group.update(&spec(&json!({"pids": null})), &host).unwrap();
         scratch.spawn(&format!(": < {}", node.display()));
         let still_allowed = scratch.wait().success();
-        scratch.group.update(&compile(&host, &deny_all)).unwrap();
+        scratch.group.update(&spec(&deny_all), &host).unwrap();
         scratch.spawn(&format!(": < {}", node.display()));
         let refused_again = !scratch.wait().success();
         std::fs::remove_file(&node).unwrap();

@@ -1,6 +1,6 @@
 //! Reading and checking what a user gives: config.json of a bundle, and process files.
 use super::{Error, dialect};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::ErrorKind;
@@ -24,6 +24,14 @@ pub fn read_config(bundle: &Path, warn: impl FnMut(&String)) -> Result<Spec, Err
 /// As [`read_config`].
 pub fn read_process(path: &Path, warn: impl FnMut(&String)) -> Result<Process, Error> {
     parse_leniently(&path.display().to_string(), &read(path, "process file")?, "", warn)
+}
+
+/// Reads `linux.resources` as JSON; `file` is what to call its source in errors.
+///
+/// # Errors
+/// As [`read_config`].
+pub fn parse_resources(file: &str, text: &[u8]) -> Result<LinuxResources, Error> {
+    parse(file, text)
 }
 
 /// Parses JSON that a user gave; only when it is refused is it looked at for values that can be

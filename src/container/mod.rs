@@ -35,9 +35,10 @@ mod socket;
 mod start;
 mod state;
 mod status;
+mod update;
 
 pub use checkpoint::{CgroupsMode, CriuOptions, DumpOptions, PageServer, RestoreOptions};
-pub use config::{read_config, read_process};
+pub use config::{parse_resources, read_config, read_process};
 pub use error::Error;
 pub use id::ContainerId;
 pub use signal::parse_signal;
@@ -47,7 +48,7 @@ pub use status::Status;
 use crate::cgroup::Cgroup;
 use crate::sandbox::{Rootfs, Stdio};
 use directory::StateDirectory;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use record::{Phase, Record};
 use rustix::process::Pid;
 use status::{ProcessIdentity, Progress};
@@ -267,6 +268,14 @@ impl Container {
     /// When it is not running.
     pub fn pause(&self) -> Result<(), Error> {
         pause::pause(self)
+    }
+
+    /// Changes its limits; what is not given stays.
+    ///
+    /// # Errors
+    /// Names the JSON path of the limit that is refused, after which all are as before.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        update::update(self, resources)
     }
 
     /// Thaws.

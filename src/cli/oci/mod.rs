@@ -22,6 +22,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use super::usage;
 use clap::{Parser, Subcommand};
@@ -64,6 +65,7 @@ enum Command {
     Spec(spec::SpecCommand),
     Start(start::Start),
     State(state::StateCommand),
+    Update(Box<update::Update>),
 }
 
 /// Parses the process's arguments, runs the command and returns its exit status.
@@ -102,6 +104,7 @@ impl Command {
             Self::Spec(command) => command.run(),
             Self::Start(command) => command.run(context),
             Self::State(command) => command.run(context),
+            Self::Update(command) => command.run(context),
         }
     }
 
