@@ -36,6 +36,7 @@ mod start;
 mod step;
 mod sysctl;
 mod target;
+mod user_namespace;
 
 pub use capabilities::Error as CapabilityError;
 pub use mounts::KNOWN as MOUNT_OPTIONS;

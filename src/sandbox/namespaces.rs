@@ -26,7 +26,7 @@ pub(super) struct Namespaces {
 pub(super) type TimeOffsets = String;
 
 /// Text for `/proc/PID/uid_map` and `gid_map`, see `user_namespaces(7)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct IdMaps {
     pub(super) uid: String,
     pub(super) gid: String,
@@ -128,9 +128,9 @@ impl IdMaps {
 }
 
 /// The kernel takes at most 340 extents in one write, user_namespaces(7).
-fn id_map(path: &str, mappings: &[LinuxIdMapping]) -> Result<String, Error> {
+pub(super) fn id_map(path: &str, mappings: &[LinuxIdMapping]) -> Result<String, Error> {
     if mappings.is_empty() {
-        return Err(Error::config(path, "is empty; a new user namespace needs a map for id 0 at least"));
+        return Err(Error::config(path, "is empty; uids and gids both need a map"));
     }
     if mappings.len() > 340 {
         let reason = format!("has {} extents; the kernel takes 340 at most", mappings.len());
@@ -143,9 +143,26 @@ fn id_map(path: &str, mappings: &[LinuxIdMapping]) -> Result<String, Error> {
             let reason = format!("size {} is 0 or runs past the last id", map.size());
             return Err(Error::config(&format!("{path}[{index}]"), reason));
         }
+        if let Some(other) = mappings[..index].iter().position(|other| overlap(map, other)) {
+            let reason = format!("overlaps {path}[{other}]");
+            return Err(Error::config(&format!("{path}[{index}]"), reason));
+        }
         text.push_str(&format!("{} {} {}\n", map.container_id(), map.host_id(), map.size()));
     }
+    // One write, smaller than a page: user_namespaces(7).
+    if text.len() >= rustix::param::page_size() {
+        let reason = format!("is {} bytes long for the kernel, which takes less than a page", text.len());
+        return Err(Error::config(path, reason));
+    }
     Ok(text)
+}
+
+fn overlap(one: &LinuxIdMapping, other: &LinuxIdMapping) -> bool {
+    let meet = |start: fn(&LinuxIdMapping) -> u32| {
+        let end = |map: &LinuxIdMapping| start(map).saturating_add(map.size());
+        start(one) < end(other) && start(other) < end(one)
+    };
+    meet(LinuxIdMapping::container_id) || meet(LinuxIdMapping::host_id)
 }
 
 /// Lines for `/proc/self/timens_offsets`.

@@ -2,7 +2,7 @@
 //!
 //! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
 //! changes nothing: every error of a config is found before any process exists.
-use super::mounts::{Mounts, Source};
+use super::mounts::{Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::process::{before_namespaces, check_terminal, console_size};
 use super::program::Program;
@@ -146,7 +146,9 @@ impl Plan {
         let namespaces = Namespaces::compile(linux)?;
         let id_maps = IdMaps::compile(linux, &namespaces)?;
         let time_offsets = time_offsets(linux, &namespaces)?;
-        let mut mounts = Mounts::compile(spec.mounts().as_deref().unwrap_or_default(), Some(hierarchies))?;
+        let own = OwnUserNamespace::of(linux, &namespaces);
+        let mut mounts =
+            Mounts::compile(spec.mounts().as_deref().unwrap_or_default(), own, Some(hierarchies))?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let propagation = rootfs_propagation(linux)?;

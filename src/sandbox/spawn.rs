@@ -5,6 +5,7 @@ use super::plan::{Plan, Root};
 use super::report::{Failure, Message};
 use super::step::Step;
 use super::target::Target;
+use super::user_namespace::write_maps;
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::{Cloned, clone_child};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -49,6 +50,16 @@ pub enum SpawnError {
         path: String,
         /// The kernel's answer.
         source: std::io::Error,
+    },
+    /// The ids of a bind mount cannot be mapped.
+    #[error("{at}: idmap {path}: {reason}")]
+    IdMap {
+        /// JSON path.
+        at: String,
+        /// The file or directory.
+        path: String,
+        /// What stands in the way.
+        reason: String,
     },
     /// The process could not be placed in its cgroup.
     #[error(transparent)]
@@ -156,15 +167,7 @@ fn release(
     socket: BorrowedFd<'_>,
 ) -> Result<(), SpawnError> {
     if let Some(maps) = &plan.id_maps {
-        let pid = init.pid.as_raw_nonzero();
-        for (file, text, field) in
-            [("gid_map", &maps.gid, "linux.gidMappings"), ("uid_map", &maps.uid, "linux.uidMappings")]
-        {
-            std::fs::write(format!("/proc/{pid}/{file}"), text).map_err(|source| SpawnError::Step {
-                step: format!("write {field} to /proc/{pid}/{file}"),
-                source,
-            })?;
-        }
+        write_maps(init.pid, maps)?;
     }
     if let Some(cgroup) = cgroup.filter(|cgroup| cgroup.needs_add()) {
         cgroup.add(init.pid)?;
@@ -334,6 +337,6 @@ pub(super) fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> S
     }
 }
 
-fn open_host(path: &Path, at: &str) -> Result<OwnedFd, SpawnError> {
+pub(super) fn open_host(path: &Path, at: &str) -> Result<OwnedFd, SpawnError> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host_error(at, path))
 }

@@ -51,7 +51,7 @@ const NAMESPACES: [LinuxNamespaceType; 8] = [
 ];
 
 fn unsupported(linux: LinuxFeatureBuilder) -> anyhow::Result<LinuxFeature> {
-    let idmap = IDMapBuilder::default().enabled(false).build()?;
+    let idmap = IDMapBuilder::default().enabled(true).build()?;
     let none = MemoryPolicyBuilder::default().modes(Vec::<String>::new()).flags(Vec::<String>::new());
     Ok(linux
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)

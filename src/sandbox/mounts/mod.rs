@@ -1,7 +1,9 @@
 //! `mounts`: every entry becomes a detached mount and the place where it is attached.
+mod id_maps;
 mod open;
 mod options;
 
+pub(super) use id_maps::OwnUserNamespace;
 pub(super) use open::{open_root, open_sources};
 pub use options::KNOWN;
 pub(super) use options::rootfs_propagation;
@@ -11,6 +13,7 @@ use super::step::{NewMount, Slot, Step};
 use super::target::Target;
 use crate::cgroup::Hierarchies;
 use crate::sys::mount::MountAttr;
+use id_maps::IdMap;
 use oci_spec::runtime::Mount;
 use options::MountOptions;
 use rustix::mount::MountAttrFlags as Attr;
@@ -26,6 +29,7 @@ pub(super) struct HostTree {
     pub(super) attr: MountAttr,
     pub(super) recursive_attr: MountAttr,
     pub(super) propagation: Vec<(u64, bool)>,
+    pub(super) id_map: Option<IdMap>,
     /// JSON path, for errors.
     pub(super) at: String,
 }
@@ -54,29 +58,30 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    pub(super) fn compile(mounts: &[Mount], hierarchies: Option<&Hierarchies>) -> Result<Self, Error> {
+    pub(super) fn compile(
+        mounts: &[Mount],
+        own: OwnUserNamespace<'_>,
+        hierarchies: Option<&Hierarchies>,
+    ) -> Result<Self, Error> {
         let mut compiled = Self::default();
         for (index, mount) in mounts.iter().enumerate() {
-            compiled.add(mount, &format!("mounts[{index}]"), hierarchies)?;
+            compiled.add(mount, &format!("mounts[{index}]"), own, hierarchies)?;
         }
         Ok(compiled)
     }
 
-    fn add(&mut self, mount: &Mount, at: &str, hierarchies: Option<&Hierarchies>) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        mount: &Mount,
+        at: &str,
+        own: OwnUserNamespace<'_>,
+        hierarchies: Option<&Hierarchies>,
+    ) -> Result<(), Error> {
         let words = mount.options().as_deref().unwrap_or_default();
         let options = MountOptions::parse(words).map_err(|word| {
             Error::config(&format!("{at}.options"), format!("{word:?} is not supported by wharf yet"))
         })?;
-        for (field, mappings) in
-            [("uidMappings", mount.uid_mappings()), ("gidMappings", mount.gid_mappings())]
-        {
-            if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-                return Err(Error::config(
-                    &format!("{at}.{field}"),
-                    "idmapped mounts are not supported by wharf yet",
-                ));
-            }
-        }
+        let id_map = id_maps::compile(mount, options.id_map.as_ref(), own, at)?;
         let destination = Path::new("/").join(mount.destination());
         let target = Target::parse(&destination)
             .ok_or_else(|| Error::config(&format!("{at}.destination"), "holds a NUL byte"))?;
@@ -84,11 +89,15 @@ impl Mounts {
             return Err(Error::config(&format!("{at}.destination"), "is the root itself; use root.path"));
         }
         let fstype = mount.typ().as_deref().unwrap_or("none");
+        let binds = options.bind || fstype == "bind";
+        if id_map.is_some() && (options.remount || !binds) {
+            return Err(Error::config(&format!("{at}.options"), "only bind mounts can be idmapped"));
+        }
         if options.remount {
             self.remount(&target, &options);
-        } else if options.bind || fstype == "bind" {
+        } else if binds {
             self.binds_dev |= destination == Path::new("/dev");
-            self.bind(mount, target, options, at)?;
+            self.bind(mount, target, options, id_map, at)?;
         } else if fstype == "cgroup" && hierarchies.is_some_and(Hierarchies::has_v1) {
             self.cgroup_v1(&destination, &target, &options, at, hierarchies)?;
         } else {
@@ -116,6 +125,7 @@ impl Mounts {
             attr: MountAttr::default(),
             recursive_attr: MountAttr::default(),
             propagation: vec![(libc::MS_PRIVATE, false)],
+            id_map: None,
             at: at.to_owned(),
         };
         self.slot(Source::Host(tree))
@@ -126,7 +136,14 @@ impl Mounts {
         self.after(target, options);
     }
 
-    fn bind(&mut self, mount: &Mount, target: Target, options: MountOptions, at: &str) -> Result<(), Error> {
+    fn bind(
+        &mut self,
+        mount: &Mount,
+        target: Target,
+        options: MountOptions,
+        id_map: Option<IdMap>,
+        at: &str,
+    ) -> Result<(), Error> {
         let source = mount.source().clone().ok_or_else(|| {
             Error::config(
                 &format!("{at}.source"),
@@ -149,6 +166,7 @@ impl Mounts {
             attr: options.attr,
             recursive_attr: options.recursive_attr,
             propagation,
+            id_map,
             at: format!("{at}.source"),
         }));
         self.attach.push(Step::Attach { slot, target });

@@ -1,25 +1,74 @@
 //! What the parent opens of the host before the clone: bind mounts' sources, /dev/null and the root, each
 //! as a detached copy that belongs to no mount namespace.
+use super::id_maps::{IdMap, Mapping};
 use super::{HostTree, Source};
+use crate::sandbox::namespaces::IdMaps;
 use crate::sandbox::plan::Rootfs;
-use crate::sandbox::spawn::{SpawnError, host_error};
+use crate::sandbox::spawn::{SpawnError, host_error, open_host};
+use crate::sandbox::user_namespace;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{CWD, FileType, makedev};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
-use std::os::fd::{AsFd, OwnedFd};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Opens every source that is the parent's to open; the child's slots stay empty.
 pub(in crate::sandbox) fn open_sources(sources: &[Source]) -> Result<Vec<Option<OwnedFd>>, SpawnError> {
-    let open = |source: &Source| {
+    let mut namespaces = UserNamespaces::default();
+    let mut open = |source: &Source| {
         Ok(match source {
-            Source::Host(tree) => Some(open_tree(tree)?),
+            Source::Host(tree) => {
+                let fd = open_tree(tree)?;
+                if let Some(id_map) = &tree.id_map {
+                    namespaces.map_ids(fd.as_fd(), id_map, &tree.source)?;
+                }
+                Some(fd)
+            }
             Source::Null => Some(open_null()?),
             Source::New => None,
         })
     };
-    sources.iter().map(open).collect()
+    sources.iter().map(&mut open).collect()
+}
+
+/// The user namespaces of idmapped mounts; mounts with the same maps share one.
+#[derive(Default)]
+struct UserNamespaces(HashMap<IdMaps, OwnedFd>);
+
+impl UserNamespaces {
+    fn map_ids(&mut self, mount: BorrowedFd<'_>, id_map: &IdMap, source: &Path) -> Result<(), SpawnError> {
+        let joined;
+        let namespace = match &id_map.mapping {
+            Mapping::Namespace(path) => {
+                joined = open_host(path, "linux.namespaces")?;
+                &joined
+            }
+            Mapping::Maps(maps) => match self.0.entry(maps.clone()) {
+                Entry::Occupied(made) => made.into_mut(),
+                Entry::Vacant(missing) => missing.insert(user_namespace::with_maps(maps)?),
+            },
+        };
+        let attr = MountAttr {
+            set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
+            userns_fd: namespace.as_raw_fd() as u64,
+            ..MountAttr::default()
+        };
+        mount_setattr(mount, c"", id_map.recursive, &attr).map_err(|errno| SpawnError::IdMap {
+            at: id_map.at.clone(),
+            path: source.display().to_string(),
+            reason: match errno {
+                Errno::INVAL if id_map.recursive => {
+                    "a file system there cannot be idmapped on this kernel".to_owned()
+                }
+                Errno::INVAL => "its file system cannot be idmapped on this kernel".to_owned(),
+                Errno::PERM => "it is idmapped already, or wharf-oci is not root of the host".to_owned(),
+                errno => std::io::Error::from(errno).to_string(),
+            },
+        })
+    }
 }
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);

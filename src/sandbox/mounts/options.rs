@@ -19,8 +19,32 @@ pub(super) struct MountOptions {
     pub(super) recursive_attr: MountAttr,
     /// Propagation changes, each with whether it is recursive.
     pub(super) propagation: Vec<(u64, bool)>,
+    /// `idmap` or `ridmap`.
+    pub(super) id_map: Option<IdMapWord>,
     /// What the file system itself reads: `key` or `key=value`.
     pub(super) data: Vec<(String, Option<String>)>,
+}
+
+/// `idmap` or `ridmap`, with the mapping that crun lets follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IdMapWord {
+    pub(super) recursive: bool,
+    pub(super) custom: Option<String>,
+}
+
+impl IdMapWord {
+    fn parse(word: &str) -> Option<Self> {
+        let (word, custom) = match word.split_once('=') {
+            Some((word, custom)) => (word, Some(custom.to_owned())),
+            None => (word, None),
+        };
+        let recursive = match word {
+            "idmap" => false,
+            "ridmap" => true,
+            _ => return None,
+        };
+        Some(Self { recursive, custom })
+    }
 }
 
 impl MountOptions {
@@ -46,12 +70,16 @@ impl MountOptions {
             self.propagation.push(propagation);
             return Ok(());
         }
+        if let Some(id_map) = IdMapWord::parse(word) {
+            self.id_map = Some(id_map);
+            return Ok(());
+        }
         match word {
             "defaults" | "loud" | "silent" => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
-            "tmpcopyup" | "idmap" | "ridmap" | "src-nofollow" | "dest-nofollow" => {
+            "tmpcopyup" | "src-nofollow" | "dest-nofollow" => {
                 return Err(word.to_owned());
             }
             _ => self.data.push(match word.split_once('=') {
