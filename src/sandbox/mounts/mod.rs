@@ -38,7 +38,7 @@ pub(super) struct HostTree {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     /// The parent opens it.
-    Host(HostTree),
+    Host(Box<HostTree>),
     /// The host's /dev/null, checked by device number (CVE-2025-31133).
     Null,
     /// The child makes it.
@@ -128,7 +128,7 @@ impl Mounts {
             id_map: None,
             at: at.to_owned(),
         };
-        self.slot(Source::Host(tree))
+        self.slot(Source::Host(Box::new(tree)))
     }
 
     fn remount(&mut self, target: &Target, options: &MountOptions) {
@@ -160,7 +160,7 @@ impl Mounts {
             // it would appear on the host.
             propagation.insert(0, (libc::MS_SLAVE, true));
         }
-        let slot = self.slot(Source::Host(HostTree {
+        let slot = self.slot(Source::Host(Box::new(HostTree {
             source,
             recursive: options.recursive,
             attr: options.attr,
@@ -168,7 +168,7 @@ impl Mounts {
             propagation,
             id_map,
             at: format!("{at}.source"),
-        }));
+        })));
         self.attach.push(Step::Attach { slot, target });
         Ok(())
     }
