@@ -1,6 +1,8 @@
 //! `exec`: one more process in a running container.
 use super::directory::CONFIG_FILE;
+use super::state::State;
 use super::{Child, Container, Error, Status, config};
+use crate::sandbox::seccomp::Agent;
 use crate::sandbox::{self, ExecInputs, Init, Plan, Stdio};
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -21,7 +23,7 @@ pub(super) fn exec(
             return Err(Error::WrongStatus { action: "exec in", id, status });
         }
     }
-    let inputs = ExecInputs { path: None, stdio, console_socket, preserve_fds };
+    let inputs = ExecInputs { stdio, console_socket, preserve_fds, ..ExecInputs::default() };
     spawn(container, &spec, process, inputs)
 }
 
@@ -30,12 +32,20 @@ pub(super) fn spawn(
     container: &Container,
     spec: &Spec,
     process: &Process,
-    inputs: ExecInputs,
+    mut inputs: ExecInputs,
 ) -> Result<Child, Error> {
+    inputs.agent = agent(container, spec, container.status()?);
     let init = container.pidfd()?;
     let plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
     let Init { pid, pidfd } = sandbox::spawn(&plan, Some(container.own_cgroup()))?;
     Ok(Child { pid, pidfd })
+}
+
+/// Who answers the system calls that the container's seccomp profile notifies about.
+pub(super) fn agent(container: &Container, spec: &Spec, status: Status) -> Option<Agent> {
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    // Strings, numbers and maps with string keys, as in State::to_json.
+    Agent::of(profile, || serde_json::to_value(State::new(&container.record, status)).unwrap_or_default())
 }
 
 /// The config the container was made from; changes to the bundle since then have no effect

@@ -3,9 +3,11 @@ use super::directory::START_SOCKET;
 use super::hooks::{self, Kind, Place};
 use super::state::State;
 use super::{Container, Error, Status, socket};
+use crate::sandbox::seccomp::Listening;
+use crate::sandbox::{self, Init, SpawnError};
 use rustix::io::Errno;
 use rustix::net::SocketType;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 pub(super) fn start(container: &Container) -> Result<(), Error> {
     let lock = match container.directory.try_lock()? {
@@ -27,10 +29,30 @@ pub(super) fn start(container: &Container) -> Result<(), Error> {
             source: errno.into(),
         },
     })?;
-    crate::sandbox::start(connection.as_fd(), &container.record.program)?;
+    sandbox::start(connection.as_fd(), &container.record.program, |listening| {
+        attend(container, listening, connection.as_fd())
+    })
+    .inspect_err(|error| {
+        if matches!(error, SpawnError::Agent { .. }) {
+            // Nobody would ever answer its system calls.
+            let _ = super::kill::kill_everything(container);
+        }
+    })?;
     container.directory.remove_file(START_SOCKET)?;
     drop(lock);
     run_hooks(container, Kind::Poststart)
+}
+
+/// Hands the listener of the container's seccomp filter to the agent that its config names.
+fn attend(container: &Container, listening: &Listening, reports: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    let gone = |_| SpawnError::Killed;
+    let spec = container.config().map_err(gone)?;
+    let init =
+        Init { pid: container.pid().ok_or(SpawnError::Killed)?, pidfd: container.pidfd().map_err(gone)? };
+    match super::exec::agent(container, &spec, Status::Created) {
+        Some(agent) => agent.attend(listening, &init, reports),
+        None => Err(SpawnError::Killed),
+    }
 }
 
 fn must_be_created(container: &Container) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this file allocates, locks or formats. A failure goes over the report socket as
 //! (step, errno, a few bytes of text), and the child ends.
+mod filter;
 mod mounts;
 mod process;
 
@@ -62,8 +63,12 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
     };
     for (index, step) in plan.steps.iter().enumerate() {
         if let Err(errno) = child.step(step) {
-            let failure = Failure::new(index, errno, &child.words[..child.words_length]);
-            let to = child.start.as_ref().map_or(child.report, |start| start.as_fd());
+            let words = match step.words_after_start() {
+                Some(words) => words.as_bytes(),
+                None => &child.words[..child.words_length],
+            };
+            let failure = Failure::new(index, errno, words);
+            let to = child.reports_to();
             // Nothing is left to do when even the report fails: the parent sees end of file.
             let _ = Message::Failed(failure).send(to);
             break;
@@ -108,6 +113,11 @@ impl Child<'_> {
             step => self.become_process(step)?,
         }
         Ok(())
+    }
+
+    /// Who waits for this process: the parent, then `start`.
+    fn reports_to(&self) -> BorrowedFd<'_> {
+        self.start.as_ref().map_or(self.report, |start| start.as_fd())
     }
 
     fn root(&self) -> Result<BorrowedFd<'_>, Errno> {

@@ -6,6 +6,7 @@ use super::mounts::{Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::process::{before_namespaces, check_terminal, console_size};
 use super::program::Program;
+use super::seccomp::Agent;
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
@@ -89,6 +90,8 @@ pub struct Inputs {
 /// What the caller of [`Plan::compile_exec`] decides.
 #[derive(Debug, Default)]
 pub struct ExecInputs {
+    /// Who gets the listener of a seccomp filter that notifies.
+    pub agent: Option<Agent>,
     /// Program to execute whatever `process.args[0]` says, with exactly `process.env`.
     pub path: Option<PathBuf>,
     /// The standard streams.
@@ -128,6 +131,8 @@ pub struct Plan {
     pub(super) stdio: Stdio,
     pub(super) console_socket: Option<OwnedFd>,
     pub(super) start_socket: Option<OwnedFd>,
+    /// Who gets the listener of a filter that notifies; with a start socket, whoever starts knows.
+    pub(super) agent: Option<Agent>,
     /// Where the process runs until it is in its cgroup.
     pub(super) initial_cpus: Option<CpuSet>,
     /// Things the user should know that do not stop the container, such as unknown capabilities.
@@ -216,6 +221,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: inputs.start_socket,
+            agent: None,
             initial_cpus: None,
             warnings: Vec::new(),
         };
@@ -268,6 +274,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: None,
+            agent: inputs.agent,
             initial_cpus: affinity.initial,
             warnings: Vec::new(),
         };

@@ -59,6 +59,7 @@ impl Plan {
         if no_new_privileges {
             self.steps.push(Step::NoNewPrivileges);
         }
+        self.steps.push(Step::Announce);
         self.steps.extend(late.map(Step::Seccomp));
         self.steps.push(Step::Execute);
         Ok(())

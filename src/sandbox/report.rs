@@ -3,12 +3,14 @@
 //! ```text
 //! Placed                the tree stands and the root is still the host's: hooks may run (only with such hooks)
 //! Ready                 everything is done but `start` (only with a start socket)
+//! Listening(number)     the seccomp listener will be this descriptor of mine (only with SCMP_ACT_NOTIFY)
 //! Executing             execve comes next; end of file after it means that it succeeded
 //! Failed(step, errno)   the child ends now
 //! ```
 //! End of file without `Executing` or `Ready` means that the child was killed while being set up.
+use crate::sys::descriptor;
 use rustix::io::Errno;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// Room for the kernel's or the step's own words.
 const DETAIL: usize = 120;
@@ -18,6 +20,7 @@ const SIZE: usize = 8 + DETAIL;
 pub(super) enum Message {
     Placed,
     Ready,
+    Listening(RawFd),
     Executing,
     Failed(Failure),
 }
@@ -51,12 +54,16 @@ impl Failure {
 }
 
 impl Message {
-    fn encode(&self) -> [u8; SIZE] {
+    pub(super) fn encode(&self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         match self {
             Self::Ready => bytes[0] = 1,
             Self::Executing => bytes[0] = 2,
             Self::Placed => bytes[0] = 4,
+            Self::Listening(number) => {
+                bytes[0] = 5;
+                bytes[4..8].copy_from_slice(&number.to_ne_bytes());
+            }
             Self::Failed(failure) => {
                 bytes[0] = 3;
                 bytes[1] = failure.detail_len;
@@ -73,6 +80,7 @@ impl Message {
             1 => Some(Self::Ready),
             2 => Some(Self::Executing),
             4 => Some(Self::Placed),
+            5 => Some(Self::Listening(i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]))),
             3 => {
                 let mut detail = [0; DETAIL];
                 detail.copy_from_slice(&bytes[8..]);
@@ -94,11 +102,18 @@ impl Message {
 
     /// The next message; `None` at end of file.
     pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
+        Ok(Self::receive_with(socket)?.map(|(message, _)| message))
+    }
+
+    /// The next message and the descriptor that came with it.
+    pub(super) fn receive_with(socket: BorrowedFd<'_>) -> Result<Option<(Self, Option<OwnedFd>)>, Errno> {
         let mut bytes = [0; SIZE];
         loop {
-            match rustix::net::recv(socket, &mut bytes, rustix::net::RecvFlags::empty()) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(None),
-                Ok(_) => return Self::decode(&bytes).map(Some).ok_or(Errno::BADMSG),
+            match descriptor::receive(socket, &mut bytes) {
+                Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok((_, sent)) => {
+                    return Self::decode(&bytes).map(|message| Some((message, sent))).ok_or(Errno::BADMSG);
+                }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -113,7 +128,13 @@ mod tests {
     #[test]
     fn a_message_survives_the_wire() {
         let failure = Failure::new(7, Errno::ACCESS, b"tmpfs: Bad value for 'size'");
-        for message in [Message::Placed, Message::Ready, Message::Executing, Message::Failed(failure)] {
+        for message in [
+            Message::Placed,
+            Message::Ready,
+            Message::Listening(9),
+            Message::Executing,
+            Message::Failed(failure),
+        ] {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
         assert_eq!(failure.detail(), "tmpfs: Bad value for 'size'");

@@ -3,6 +3,7 @@ use super::execute::execute;
 use super::mounts::{open_root, open_sources};
 use super::plan::{Plan, Root};
 use super::report::{Failure, Message};
+use super::seccomp::Listening;
 use super::step::Step;
 use super::target::Target;
 use super::user_namespace::write_maps;
@@ -15,7 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::CpuSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The container's first process, or a process that joined it.
 #[derive(Debug)]
@@ -64,6 +65,14 @@ pub enum SpawnError {
     /// The process could not be placed in its cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// The seccomp agent did not get the listener.
+    #[error("hand the seccomp listener to the agent at {} (linux.seccomp.listenerPath): {source}", path.display())]
+    Agent {
+        /// The agent's socket.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// The child ended without a word, so something killed it.
     #[error(
         "the container's process was killed while it was being set up; if the memory limit is very low, raise it"
@@ -117,7 +126,7 @@ impl Rest {
     pub fn finish(self, plan: &Plan) -> Result<(), SpawnError> {
         if self.paused {
             go_on(self.socket.as_fd())?;
-            await_report(plan, self.socket.as_fd())?;
+            await_report(plan, None, self.socket.as_fd())?;
         }
         Ok(())
     }
@@ -148,7 +157,7 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     drop(child_end);
     let init = Init { pid, pidfd };
     let reported = release(plan, cgroup, &init, must_wait, parent_end.as_fd())
-        .and_then(|()| await_report(plan, parent_end.as_fd()));
+        .and_then(|()| await_report(plan, Some(&init), parent_end.as_fd()));
     match reported {
         Ok(paused) => Ok((init, Rest { socket: parent_end, paused })),
         Err(error) => {
@@ -186,14 +195,24 @@ fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
 }
 
 /// Whether the child waits to go on; otherwise it has done all it had to do.
-fn await_report(plan: &Plan, socket: BorrowedFd<'_>) -> Result<bool, SpawnError> {
+fn await_report(plan: &Plan, init: Option<&Init>, socket: BorrowedFd<'_>) -> Result<bool, SpawnError> {
     let mut executing = false;
     loop {
-        match Message::receive(socket).map_err(|errno| step("read the child's report", errno))? {
-            Some(Message::Placed) => return Ok(true),
-            Some(Message::Ready) => return Ok(false),
-            Some(Message::Executing) => executing = true,
-            Some(Message::Failed(failure)) => return Err(explain(plan, &failure)),
+        let said = Message::receive_with(socket).map_err(|errno| step("read the child's report", errno))?;
+        match said {
+            Some((Message::Placed, _)) => return Ok(true),
+            Some((Message::Ready, _)) => return Ok(false),
+            Some((Message::Executing, _)) => executing = true,
+            Some((Message::Listening(number), Some(flag))) => {
+                let (Some(agent), Some(init)) = (&plan.agent, init) else {
+                    return Err(step("find the seccomp agent of the container", Errno::DESTADDRREQ));
+                };
+                agent.attend(&Listening { number, flag }, init, socket)?;
+            }
+            Some((Message::Listening(_), None)) => {
+                return Err(step("read the child's report", Errno::BADMSG));
+            }
+            Some((Message::Failed(failure), _)) => return Err(explain(plan, &failure)),
             None if executing => return Ok(false),
             None => return Err(SpawnError::Killed),
         }

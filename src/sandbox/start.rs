@@ -1,31 +1,44 @@
 //! `start`: the word that a created container's process waits for.
-use super::report::Message;
+use super::report::{Failure, Message};
+use super::seccomp::Listening;
 use super::spawn::{SpawnError, program_words};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 
 /// Completes the start of a created container over a connection to its start socket: returns when the
-/// process has executed its program. `program` is `process.args[0]`, for the error's text.
+/// process has executed its program. `program` is `process.args[0]`, for the error's text. `listening` is
+/// called when the process has a seccomp filter that notifies.
 ///
 /// # Errors
 /// In runc's words when the program cannot be executed.
-pub fn start(connection: BorrowedFd<'_>, program: &str) -> Result<(), SpawnError> {
-    let failed = |text: &str, errno: Errno| SpawnError::Step { step: text.to_owned(), source: errno.into() };
+pub fn start(
+    connection: BorrowedFd<'_>,
+    program: &str,
+    mut listening: impl FnMut(&Listening) -> Result<(), SpawnError>,
+) -> Result<(), SpawnError> {
+    let failed =
+        |errno: Errno| SpawnError::Step { step: "read the start report".to_owned(), source: errno.into() };
     let mut executing = false;
     loop {
-        match Message::receive(connection).map_err(|errno| failed("read the start report", errno))? {
-            Some(Message::Executing) => executing = true,
-            Some(Message::Failed(failure)) if executing => {
-                let searched = !program.contains('/');
-                return Err(SpawnError::Program(program_words(program, searched, failure.errno)));
-            }
-            Some(Message::Failed(failure)) => {
-                let step = "apply seccomp and capabilities".to_owned();
-                return Err(SpawnError::Step { step, source: failure.io_error() });
-            }
-            Some(Message::Placed | Message::Ready) => {}
+        match Message::receive_with(connection).map_err(failed)? {
+            Some((Message::Executing, _)) => executing = true,
+            Some((Message::Listening(number), Some(flag))) => listening(&Listening { number, flag })?,
+            Some((Message::Listening(_), None)) => return Err(failed(Errno::BADMSG)),
+            Some((Message::Failed(failure), _)) => return Err(explain(program, &failure)),
+            Some((Message::Placed | Message::Ready, _)) => {}
             None if executing => return Ok(()),
             None => return Err(SpawnError::Killed),
         }
+    }
+}
+
+/// The process says which step failed where it was not the execution of the program.
+fn explain(program: &str, failure: &Failure) -> SpawnError {
+    match failure.detail() {
+        step if step.is_empty() => {
+            let searched = !program.contains('/');
+            SpawnError::Program(program_words(program, searched, failure.errno))
+        }
+        step => SpawnError::Step { step: step.into_owned(), source: failure.io_error() },
     }
 }

@@ -156,6 +156,8 @@ pub(super) enum Step {
     /// Tells the parent that only `start` is missing, and waits for it.
     AwaitStart,
     NoNewPrivileges,
+    /// Tells whoever waits that execve comes next; the filter may take the means to say so.
+    Announce,
     Seccomp(seccomp::Program),
     /// The final capability sets.
     Capabilities(Identity),
@@ -163,6 +165,17 @@ pub(super) enum Step {
 }
 
 impl Step {
+    /// What was attempted, of the steps between `start` and execve: `start` does not have the Plan.
+    pub(super) fn words_after_start(&self) -> Option<&'static str> {
+        match self {
+            Self::Rlimit(_) => Some("error setting rlimits for ready process (process.rlimits)"),
+            Self::Seccomp(_) => Some("install the seccomp filter (linux.seccomp)"),
+            Self::Capabilities(_) => Some("set capabilities (process.capabilities)"),
+            Self::NoNewPrivileges => Some("set no_new_privs (process.noNewPrivileges)"),
+            _ => None,
+        }
+    }
+
     /// What was attempted and on what, for the error that the step's failure becomes.
     pub(super) fn describe(&self, program: &Program) -> String {
         struct Words<'a>(&'a Step, &'a Program);
@@ -239,6 +252,7 @@ impl Step {
             Self::FindProgram | Self::Execute => write!(out, "exec: {:?}", program.name()),
             Self::AwaitStart => out.write_str("wait for start"),
             Self::NoNewPrivileges => out.write_str("set no_new_privs"),
+            Self::Announce => out.write_str("announce execve"),
             Self::Seccomp(_) => out.write_str("install the seccomp filter (linux.seccomp)"),
             Self::Capabilities(_) => out.write_str("set capabilities (process.capabilities)"),
         }

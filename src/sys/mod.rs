@@ -9,6 +9,7 @@ pub mod command;
 pub mod descriptor;
 pub mod exec;
 pub mod fd;
+pub mod flag;
 pub mod heap;
 pub mod keyring;
 pub mod mount;

@@ -2,12 +2,13 @@
 use super::clone::last_errno;
 use crate::sandbox::seccomp::Program;
 use rustix::io::Errno;
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
-/// Installs a filter on the calling thread.
+/// Installs a filter on the calling thread; returns the listener of one that notifies.
 ///
 /// # Errors
 /// The kernel's.
-pub fn install(program: &Program) -> Result<(), Errno> {
+pub fn install(program: &Program) -> Result<Option<OwnedFd>, Errno> {
     let filter = libc::sock_fprog {
         len: u16::try_from(program.instructions.len()).map_err(|_| Errno::INVAL)?,
         filter: program.instructions.as_ptr().cast::<libc::sock_filter>().cast_mut(),
@@ -16,7 +17,18 @@ pub fn install(program: &Program) -> Result<(), Errno> {
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, program.flags, &raw const filter)
     };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+    match (result, program.listener) {
+        (0.., true) => {
+            let number = RawFd::try_from(result).map_err(|_| Errno::BADF)?;
+            // SAFETY: SECCOMP_FILTER_FLAG_NEW_LISTENER made the kernel return a new descriptor, which
+            // nothing else owns.
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+        }
+        (0, false) => Ok(None),
+        // A thread that cannot follow, by its id (SECCOMP_FILTER_FLAG_TSYNC).
+        (1.., false) => Err(Errno::SRCH),
+        _ => Err(last_errno()),
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,12 @@ impl Child<'_> {
             Step::FindProgram => self.find_program(),
             Step::AwaitStart => self.await_start(),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
-            Step::Seccomp(program) => crate::sys::seccomp::install(program),
+            Step::Announce => {
+                // A `start` that was killed meanwhile must not keep the container from running.
+                let _ = Message::Executing.send(self.reports_to());
+                Ok(())
+            }
+            Step::Seccomp(program) => self.install_filter(program),
             Step::Capabilities(identity) => identity.finish(),
             Step::Execute => Err(self.execve()),
             _ => Err(Errno::NOSYS),
@@ -90,9 +95,6 @@ impl Child<'_> {
     }
 
     fn execve(&self) -> Errno {
-        let to = self.start.as_ref().map_or(self.report, |start| start.as_fd());
-        // A `start` that was killed meanwhile must not keep the container from running.
-        let _ = Message::Executing.send(to);
         let program = &self.plan.program;
         match program.candidates().nth(self.candidate) {
             Some(path) => exec::execve(path, &program.arguments, &program.environment),

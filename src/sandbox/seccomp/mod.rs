@@ -17,6 +17,7 @@
 //!   action, so that programs fall back to an older call as they would on an older kernel;
 //! - an architecture the profile does not list kills the process.
 
+mod agent;
 mod arch;
 mod assembler;
 mod default_calls;
@@ -28,6 +29,7 @@ mod program;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{Agent, Listening};
 pub use default_profile::default_profile;
 
 use arch::Family;
@@ -76,14 +78,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             "wharf knows no system call table for this machine; remove linux.seccomp to run without",
         )
     })?;
-    let program = compile_for(profile, family)?;
-    if program.listener {
-        return Err(Error::new(
-            ".listenerPath",
-            "wharf does not hand listeners to seccomp agents yet; replace SCMP_ACT_NOTIFY in the profile",
-        ));
-    }
-    Ok(program)
+    compile_for(profile, family)
 }
 
 fn compile_for(profile: &LinuxSeccomp, family: Family) -> Result<Program, Error> {
@@ -103,7 +98,7 @@ fn check_listener(profile: &LinuxSeccomp, listener: bool) -> Result<(), Error> {
     if profile.default_action() == LinuxSeccompAction::ScmpActNotify {
         return Err(Error::new(
             ".defaultAction",
-            "SCMP_ACT_NOTIFY would stop the system calls that hand over the listener; give it to single calls",
+            "SCMP_ACT_NOTIFY would have an agent answer for every system call; give it to single calls",
         ));
     }
     match (profile.listener_path(), profile.listener_metadata()) {
@@ -113,6 +108,12 @@ fn check_listener(profile: &LinuxSeccomp, listener: bool) -> Result<(), Error> {
         )),
         (None, Some(metadata)) if !metadata.is_empty() => {
             Err(Error::new(".listenerMetadata", "given without listenerPath"))
+        }
+        (Some(path), _) if listener => {
+            // unix(7): sun_path holds 108 bytes with the null byte at its end.
+            let fits = (1..=107).contains(&path.as_os_str().len()) && path.is_absolute();
+            let refused = || Error::new(".listenerPath", "must be an absolute path of at most 107 bytes");
+            if fits { Ok(()) } else { Err(refused()) }
         }
         _ => Ok(()),
     }
