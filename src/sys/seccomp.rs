@@ -31,6 +31,14 @@ pub fn install(program: &Program) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
+/// Whether the kernel knows these `SECCOMP_FILTER_FLAG_*`; nothing is installed.
+pub fn takes_flags(flags: u64) -> bool {
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: flags are looked at before the filter, and a null filter is refused with EFAULT.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none) };
+    result == -1 && last_errno() == Errno::FAULT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

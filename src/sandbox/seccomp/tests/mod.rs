@@ -257,11 +257,17 @@ fn jumps_reach_over_more_than_255_instructions() {
 }
 
 #[test]
-fn a_profile_that_notifies_is_not_run_without_its_agent() {
-    let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
-                       "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
-    let error = compile(&profile(value)).unwrap_err().to_string();
-    assert!(error.starts_with("linux.seccomp.listenerPath: wharf does not hand listeners"), "{error}");
+fn a_profile_that_notifies_needs_a_socket_that_can_be_connected_to() {
+    let with = |path: &str| {
+        let value = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path,
+                           "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
+        compile(&profile(value)).map(|program| program.listener).map_err(|error| error.to_string())
+    };
+    assert_eq!(with("/run/agent.sock"), Ok(true));
+    for path in ["agent.sock", "", &format!("/{}", "x".repeat(107))] {
+        let error = with(path).unwrap_err();
+        assert!(error.starts_with("linux.seccomp.listenerPath: must be an absolute path"), "{error}");
+    }
 }
 
 #[test]
