@@ -5,6 +5,7 @@ mod checkpoint;
 mod context;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -53,6 +54,7 @@ enum Command {
     Checkpoint(Box<checkpoint::Checkpoint>),
     Create(create::Create),
     Delete(delete::Delete),
+    Events(events::Events),
     Exec(Box<exec::Exec>),
     Features(features::FeaturesCommand),
     Kill(kill::Kill),
@@ -92,6 +94,7 @@ impl Command {
             Self::Checkpoint(command) => command.run(context),
             Self::Create(command) => command.run(context),
             Self::Delete(command) => command.run(context),
+            Self::Events(command) => command.run(context),
             Self::Exec(command) => command.run(context),
             Self::Features(command) => command.run(),
             Self::Kill(command) => command.run(context),
