@@ -11,7 +11,7 @@ fn statistics_have_the_form_that_engines_read() {
     let scratch = Scratch::new("stats");
     let mut bundle = scratch.bundle(&["/bin/sh", "-c", "head -c 5000000 /dev/zero > /dev/shm/x; sleep 1000"]);
     bundle.edit(|spec| {
-        spec["linux"]["resources"] = json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 50}})
+        spec["linux"]["resources"] = json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 50}});
     });
     let id = scratch.name("stats");
     scratch.oci(["run", "--detach", "--bundle", bundle.arg(), &id]).ok();
