@@ -239,3 +239,81 @@ fn all_capabilities_can_be_had_in_a_new_user_namespace_and_exec_adjusts_oom_ther
     let mask = "CapEff:\t0000000001400020\n";
     assert_eq!(shown, format!("{mask}{mask}500\n500\n0 7\n"));
 }
+
+/// One end of a veth pair on the host for the time of a test; the other end goes with it.
+struct Device(String);
+
+impl Device {
+    fn add(stem: &str) -> Self {
+        let name = format!("wh{stem}{}", std::process::id() % 100_000);
+        let peer = format!("{name}p");
+        common::Call::new("ip")
+            .args([
+                "link",
+                "add",
+                &name,
+                "address",
+                "02:00:00:00:00:07",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                &peer,
+            ])
+            .ok();
+        common::Call::new("ip").args(["address", "add", "198.51.100.7/24", "dev", &name]).ok();
+        common::Call::new("ip").args(["address", "add", "2001:db8::7/64", "dev", &name, "nodad"]).ok();
+        common::Call::new("ip").args(["link", "set", &name, "mtu", "1400", "up"]).ok();
+        Self(name)
+    }
+
+    fn is_on_the_host(&self) -> bool {
+        std::path::Path::new(&format!("/sys/class/net/{}", self.0)).exists()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.is_on_the_host() {
+            common::Call::new("ip").args(["link", "delete", &self.0]).outcome();
+        }
+    }
+}
+
+#[test]
+fn a_network_device_moves_in_with_its_addresses_mtu_and_hardware_address() {
+    common::require_root!();
+    common::require!(common::program_exists("ip"), "needs ip of iproute2");
+    let scratch = Scratch::new("netdev");
+    let device = Device::add("a");
+    let shown = inside(&scratch, "ip address show dev eth7", |spec| {
+        spec["linux"]["netDevices"] = json!({device.0.as_str(): {"name": "eth7"}});
+    });
+    for text in ["eth7", "UP", "mtu 1400", "02:00:00:00:00:07", "198.51.100.7/24", "2001:db8::7/64"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    assert!(!device.is_on_the_host());
+}
+
+#[test]
+fn network_devices_stay_on_the_host_as_they_were_when_one_cannot_be_moved() {
+    common::require_root!();
+    common::require!(common::program_exists("ip"), "needs ip of iproute2");
+    let scratch = Scratch::new("netback");
+    let device = Device::add("b");
+    refused(&scratch, &["linux.netDevices.zz-none", "No such device"], |spec| {
+        spec["linux"]["netDevices"] = json!({device.0.as_str(): {"name": "eth7"}, "zz-none": {}});
+    });
+    let shown = common::Call::new("ip").args(["address", "show", "dev", &device.0]).ok().stdout;
+    for text in ["UP", "mtu 1400", "02:00:00:00:00:07", "198.51.100.7/24", "2001:db8::7/64"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    refused(&scratch, &["linux.netDevices", "network namespace"], |spec| {
+        spec["linux"]["netDevices"] = json!({"eth7": {}});
+        spec["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|namespace| namespace["type"] != "network");
+    });
+    scratch.assert_clean();
+}

@@ -4,7 +4,7 @@
 //! remembers would go on to be sent where the port led before: to a socket of ours that holds it, or
 //! to an instance that is gone.
 use super::Error;
-use super::netlink::Netlink;
+use crate::sys::netlink::Netlink;
 use netlink_packet_core::{
     DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkPayload,
     NetlinkSerializable, NlasIterator,

@@ -1,7 +1,7 @@
 //! Links, addresses and routes of one network namespace.
 use super::Error;
-use super::netlink::Netlink;
 use super::subnet::Subnet;
+use crate::sys::netlink::Netlink;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{

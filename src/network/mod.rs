@@ -26,7 +26,6 @@ mod link;
 mod names;
 mod namespace;
 mod naming;
-mod netlink;
 mod published_port;
 mod record;
 mod subnet;

@@ -22,6 +22,7 @@ mod list_format;
 mod memory_policy;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod personality;
 mod plan;
 mod process;

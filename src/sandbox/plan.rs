@@ -4,13 +4,14 @@
 //! changes nothing: every error of a config is found before any process exists.
 use super::mounts::{Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
+use super::net_devices::NetDevice;
 use super::process::{before_namespaces, check_terminal, console_size};
 use super::program::Program;
 use super::seccomp::Agent;
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
-use super::{devices, home, mounts, scheduling, seccomp, sysctl};
+use super::{devices, home, mounts, net_devices, scheduling, seccomp, sysctl};
 use crate::cgroup::Hierarchies;
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CpuSet;
@@ -131,6 +132,8 @@ pub struct Plan {
     pub(super) stdio: Stdio,
     pub(super) console_socket: Option<OwnedFd>,
     pub(super) start_socket: Option<OwnedFd>,
+    /// Interfaces of the host that the container takes over.
+    pub(super) net_devices: Vec<NetDevice>,
     /// Who gets the listener of a filter that notifies; with a start socket, whoever starts knows.
     pub(super) agent: Option<Agent>,
     /// Where the process runs until it is in its cgroup.
@@ -150,6 +153,7 @@ impl Plan {
         reject_unsupported(linux)?;
         let namespaces = Namespaces::compile(linux)?;
         let id_maps = IdMaps::compile(linux, &namespaces)?;
+        let net_devices = net_devices::compile(linux, &namespaces)?;
         let time_offsets = time_offsets(linux, &namespaces)?;
         let own = OwnUserNamespace::of(linux, &namespaces);
         let mut mounts =
@@ -221,6 +225,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: inputs.start_socket,
+            net_devices,
             agent: None,
             initial_cpus: None,
             warnings: Vec::new(),
@@ -274,6 +279,7 @@ impl Plan {
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
             start_socket: None,
+            net_devices: Vec::new(),
             agent: inputs.agent,
             initial_cpus: affinity.initial,
             warnings: Vec::new(),
@@ -388,17 +394,9 @@ fn console(process: &Process, devpts: Option<usize>) -> Result<Step, Error> {
 
 /// What wharf does not do yet is said, with its path, instead of being passed over.
 fn reject_unsupported(linux: Option<&Linux>) -> Result<(), Error> {
-    let refused = [
-        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        (
-            "linux.netDevices",
-            linux
-                .is_some_and(|linux| linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ),
-    ];
-    match refused.into_iter().find(|(_, present)| *present) {
-        Some((path, _)) => {
-            Err(Error::config(path, "is not supported by wharf yet; remove it from the config"))
+    match linux.and_then(|linux| linux.intel_rdt().as_ref()) {
+        Some(_) => {
+            Err(Error::config("linux.intelRdt", "is not supported by wharf yet; remove it from the config"))
         }
         None => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! The parent's side of a Plan's execution.
 use super::execute::execute;
 use super::mounts::{open_root, open_sources};
+use super::net_devices;
 use super::plan::{Plan, Root};
 use super::report::{Failure, Message};
 use super::seccomp::Listening;
@@ -142,7 +143,8 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| step("create a socket pair", errno))?;
-    let must_wait = plan.id_maps.is_some() || cgroup.is_some_and(Cgroup::needs_add);
+    let must_wait =
+        plan.id_maps.is_some() || !plan.net_devices.is_empty() || cgroup.is_some_and(Cgroup::needs_add);
     let cloned = clone_into(plan, &prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -156,7 +158,8 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     };
     drop(child_end);
     let init = Init { pid, pidfd };
-    let reported = release(plan, cgroup, &init, must_wait, parent_end.as_fd())
+    let reported = move_devices(plan, &prepared, &init)
+        .and_then(|()| release(plan, cgroup, &init, must_wait, parent_end.as_fd()))
         .and_then(|()| await_report(plan, Some(&init), parent_end.as_fd()));
     match reported {
         Ok(paused) => Ok((init, Rest { socket: parent_end, paused })),
@@ -185,6 +188,21 @@ fn release(
         go_on(socket)?;
     }
     Ok(())
+}
+
+/// Gives the waiting child the interfaces of `linux.netDevices`.
+fn move_devices(plan: &Plan, prepared: &Prepared, init: &Init) -> Result<(), SpawnError> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.joins.iter().position(|join| join.kind == LinuxNamespaceType::Network);
+    let failed = |(step, source)| SpawnError::Step { step, source };
+    if let Some(namespace) = joined.and_then(|index| prepared.joins.get(index)) {
+        return net_devices::move_into(&plan.net_devices, namespace.as_fd()).map_err(failed);
+    }
+    let path = format!("/proc/{}/ns/net", init.pid.as_raw_nonzero());
+    let namespace = open_host(Path::new(&path), "linux.netDevices")?;
+    net_devices::move_into(&plan.net_devices, namespace.as_fd()).map_err(failed)
 }
 
 fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {

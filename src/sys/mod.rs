@@ -1,7 +1,7 @@
 //! The only home of `unsafe`: safe wrappers of system calls that nix and rustix lack.
 //!
 //! Each wrapper names its man page, takes and returns owned or borrowed file descriptors, and
-//! allocates nothing, so that it may run between clone and execve.
+//! allocates nothing, so that it may run between clone and execve; netlink is only for parents.
 #![allow(unsafe_code)]
 pub mod bpf;
 pub mod clone;
@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod mount;
 pub mod namespace;
 pub mod netdev;
+pub(crate) mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod seccomp;

@@ -62,7 +62,7 @@ fn kernel_features(linux: LinuxFeatureBuilder) -> anyhow::Result<LinuxFeature> {
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .memory_policy(policy.build()?)
         .mount_extensions(MountExtensionsBuilder::default().idmap(idmap).build()?)
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()?)
 }
 

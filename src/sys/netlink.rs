@@ -15,7 +15,7 @@ const DUMP_ATTEMPTS: u32 = 10;
 /// A socket that speaks messages `M` for the network namespace it was opened in, wherever its user goes
 /// later.
 #[derive(Debug)]
-pub(super) struct Netlink<M> {
+pub(crate) struct Netlink<M> {
     socket: Socket,
     sequence: u32,
     messages: PhantomData<M>,
@@ -33,7 +33,7 @@ where
     M: NetlinkSerializable + NetlinkDeserializable + Clone + Into<NetlinkPayload<M>>,
 {
     /// Opens the socket in the calling thread's network namespace. `protocol` is `NETLINK_ROUTE` and its like.
-    pub(super) fn open(protocol: isize) -> io::Result<Self> {
+    pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -41,19 +41,19 @@ where
     }
 
     /// Sends a change and waits until the kernel has made it. `flags` are `NLM_F_CREATE` and its like.
-    pub(super) fn change(&mut self, message: M, flags: u16) -> io::Result<()> {
+    pub(crate) fn change(&mut self, message: M, flags: u16) -> io::Result<()> {
         self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         self.receive().map(drop)
     }
 
     /// Asks about one object.
-    pub(super) fn get(&mut self, request: M) -> io::Result<Option<M>> {
+    pub(crate) fn get(&mut self, request: M) -> io::Result<Option<M>> {
         self.send(request, NLM_F_REQUEST | NLM_F_ACK)?;
         Ok(self.receive()?.messages.pop())
     }
 
     /// Reads a whole table.
-    pub(super) fn dump(&mut self, request: &M) -> io::Result<Vec<M>> {
+    pub(crate) fn dump(&mut self, request: &M) -> io::Result<Vec<M>> {
         for _ in 0..DUMP_ATTEMPTS {
             self.send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             let reply = self.receive()?;
