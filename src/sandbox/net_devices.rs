@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn devices(devices: Value, namespaces: Value) -> Result<Vec<NetDevice>, String> {
+    fn devices(devices: &Value, namespaces: &Value) -> Result<Vec<NetDevice>, String> {
         let linux = json!({"netDevices": devices, "namespaces": namespaces});
         let linux: Linux = serde_json::from_value(linux).unwrap();
         let namespaces = Namespaces::compile(Some(&linux)).unwrap();
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_device_keeps_its_name_unless_given_another() {
         let own = json!([{"type": "mount"}, {"type": "network"}]);
-        let found = devices(json!({"b": {"name": "eth1"}, "a": {}}), own).unwrap();
+        let found = devices(&json!({"b": {"name": "eth1"}, "a": {}}), &own).unwrap();
         let names: Vec<_> = found.iter().map(|d| (d.host.as_str(), d.inside.as_str())).collect();
         assert_eq!(names, [("a", "a"), ("b", "eth1")]);
     }
@@ -234,7 +234,7 @@ mod tests {
             (json!({"a234567890123456": {}}), own.clone(), "linux.netDevices.a234567890123456"),
             (json!({"a": {"name": "x"}, "b": {"name": "x"}}), own, "linux.netDevices.b.name"),
         ] {
-            let error = devices(value, namespaces).unwrap_err();
+            let error = devices(&value, &namespaces).unwrap_err();
             assert!(error.starts_with(&format!("{path}: ")), "{error}");
         }
     }
