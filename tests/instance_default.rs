@@ -30,6 +30,7 @@ fn inside(script: &str, no_new_privileges: bool) -> String {
     let mut output = tempfile::tempfile().unwrap();
     let stream = |file: &File| Some(OwnedFd::from(file.try_clone().unwrap()));
     let inputs = Inputs {
+        bundle: std::path::PathBuf::new(),
         rootfs: Rootfs::Directory(rootfs.path().to_owned()),
         stdio: Stdio {
             stdin: Some(File::open("/dev/null").unwrap().into()),

@@ -137,3 +137,179 @@ fn an_id_map_that_cannot_be_is_refused_with_its_path_and_never_left_out() {
         scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("refused")]).fails_with(&words);
     }
 }
+
+fn tmpfs(destination: &str, options: &[&str]) -> Value {
+    json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options})
+}
+
+#[test]
+fn tmpcopyup_copies_what_the_tmpfs_covers_and_nothing_from_elsewhere() {
+    common::require_root!();
+    let scratch = Scratch::new("copyup");
+    let script = "cd /data && stat -c '%a %u:%g %F %n' . dir dir/program fifo && readlink escape && readlink dangling \
+                  && ./dir/program && ls escape; touch /data/new && grep -c ' /data tmpfs ' /proc/mounts";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    bundle.write("data/dir/program", "#!/bin/sh\necho runs\n");
+    let data = bundle.rootfs().join("data");
+    std::os::unix::fs::symlink("/etc", data.join("escape")).expect("symlink");
+    std::os::unix::fs::symlink("nowhere", data.join("dangling")).expect("symlink");
+    nix::unistd::mkfifo(&data.join("fifo"), nix::sys::stat::Mode::from_bits_truncate(0o640)).expect("fifo");
+    chown(data.join("dir/program"), Some(12), Some(34)).expect("chown");
+    set_mode(&data.join("dir/program"), 0o4755);
+    set_mode(&data, 0o1770);
+    bundle.mount(tmpfs("/data", &["tmpcopyup", "nosuid"]));
+    let seen = output(&scratch, &bundle);
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(
+        lines[..6],
+        [
+            "1770 0:0 directory .",
+            "755 0:0 directory dir",
+            "4755 12:34 regular file dir/program",
+            "640 0:0 fifo fifo",
+            "/etc",
+            "nowhere"
+        ],
+        "{seen}"
+    );
+    assert_eq!(lines[6], "runs");
+    assert_eq!(lines.last(), Some(&"1"));
+    assert!(!data.join("new").exists(), "written to the tmpfs, not to the image");
+}
+
+#[test]
+fn a_tmpfs_takes_the_mode_of_what_it_covers_unless_it_names_one() {
+    common::require_root!();
+    let scratch = Scratch::new("tmpfs-mode");
+    let mut bundle = scratch.bundle(&["/bin/stat", "-c", "%a", "/a", "/b", "/c"]);
+    for (name, mode) in [("a", 0o710), ("b", 0o710)] {
+        std::fs::create_dir(bundle.rootfs().join(name)).expect("directory");
+        set_mode(&bundle.rootfs().join(name), mode);
+    }
+    bundle.mount(tmpfs("/a", &[])).mount(tmpfs("/b", &["mode=700"])).mount(tmpfs("/c", &[]));
+    assert_eq!(output(&scratch, &bundle), "710\n700\n1777");
+}
+
+#[test]
+fn a_read_only_tmpfs_holds_its_copies_devices_and_mount_points() {
+    common::require_root!();
+    let scratch = Scratch::new("ro-tmpfs");
+    let script =
+        "cat /data/file; test -c /dev/null && test -d /dev/shm && echo devices; touch /data/x /dev/x";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    bundle.write("data/file", "kept\n");
+    bundle.mount(tmpfs("/data", &["ro", "tmpcopyup"]));
+    bundle.edit(|spec| spec["mounts"][1]["options"] = json!(["nosuid", "mode=755", "ro"]));
+    let outcome = scratch.run(&bundle);
+    assert_eq!(outcome.text(), "kept\ndevices");
+    assert_eq!(outcome.stderr.matches("Read-only file system").count(), 2, "{outcome}");
+}
+
+#[test]
+fn symlinks_are_bound_bound_over_and_copied_as_asked() {
+    common::require_root!();
+    let scratch = Scratch::new("nofollow");
+    let script = "readlink /itself; cat /over; cat /real; readlink /copied; readlink /same; cat /plain";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    let source = owned_directory(&bundle, "data", 0);
+    std::os::unix::fs::symlink("file", source.join("link")).expect("symlink");
+    bundle.write("real", "image\n");
+    std::os::unix::fs::symlink("real", bundle.rootfs().join("over")).expect("symlink");
+    std::os::unix::fs::symlink("file", bundle.rootfs().join("same")).expect("symlink");
+    let add = |bundle: &mut Bundle, source: &Path, destination: &str, options: &[&str]| {
+        let mut mount = bind(source, options);
+        mount["destination"] = json!(destination);
+        bundle.mount(mount);
+    };
+    let link = source.join("link");
+    add(&mut bundle, &link, "/itself", &["bind", "src-nofollow"]);
+    add(&mut bundle, &source.join("file"), "/over", &["bind", "dest-nofollow"]);
+    add(&mut bundle, &link, "/copied", &["bind", "copy-symlink"]);
+    add(&mut bundle, &link, "/same", &["bind", "copy-symlink"]);
+    add(&mut bundle, &source.join("file"), "/plain", &["bind", "copy-symlink"]);
+    assert_eq!(output(&scratch, &bundle), "file\ncontent\nimage\nfile\nfile\ncontent");
+    add(&mut bundle, &link, "/real", &["bind", "copy-symlink"]);
+    scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("other")]).fails_with(&["/real", "exists"]);
+}
+
+#[test]
+fn flags_reach_the_mount_and_recursive_ones_the_mounts_below() {
+    common::require_root!();
+    let scratch = Scratch::new("flags");
+    let mut bundle = scratch.bundle(&["/bin/grep", " /mnt", "/proc/self/mountinfo"]);
+    let source = owned_directory(&bundle, "data", 0);
+    let below = owned_directory(&bundle, "other", 0);
+    std::fs::create_dir(source.join("below")).expect("mount point");
+    let mounted = HostMount::bind(&below, &source.join("below"));
+    let cases: [(&[&str], &[&str], &[&str]); 6] = [
+        (&["rbind", "ro"], &["ro"], &["rw"]),
+        (&["rbind", "rro"], &["ro"], &["ro"]),
+        (
+            &["rbind", "rnosuid", "rnodev", "rnoexec"],
+            &["nosuid", "nodev", "noexec"],
+            &["nosuid", "nodev", "noexec"],
+        ),
+        (&["rbind", "rnoatime", "rnodiratime"], &["noatime", "nodiratime"], &["noatime", "nodiratime"]),
+        (&["rbind", "rnosymfollow", "sync"], &["nosymfollow"], &["nosymfollow"]),
+        (&["rbind", "ro", "nosuid", "rrw", "rsuid"], &["rw"], &["rw"]),
+    ];
+    for (options, top, inner) in cases {
+        bundle.mount(bind(&source, options));
+        let seen = output(&scratch, &bundle);
+        for (place, wanted) in [("/mnt", top), ("/mnt/below", inner)] {
+            let flags = mount_flags(&seen, place);
+            for flag in wanted {
+                assert!(flags.contains(&(*flag).to_owned()), "{options:?}: {place} has {flags:?}");
+            }
+        }
+        bundle.edit(|spec| drop(spec["mounts"].as_array_mut().expect("mounts").pop()));
+    }
+    drop(mounted);
+}
+
+/// The options of the mount at this place, from a mountinfo.
+fn mount_flags(mountinfo: &str, place: &str) -> Vec<String> {
+    let line = mountinfo.lines().find(|line| line.split(' ').nth(4) == Some(place));
+    let flags = line.and_then(|line| line.split(' ').nth(5)).unwrap_or_default();
+    flags.split(',').map(str::to_owned).collect()
+}
+
+#[test]
+fn relative_paths_are_taken_from_the_bundle_and_the_root_and_files_are_made_for_files() {
+    common::require_root!();
+    let scratch = Scratch::new("relative");
+    let mut bundle = scratch.bundle(&["/bin/cat", "/deep/er/file"]);
+    owned_directory(&bundle, "data", 0);
+    let mut mount = bind("data/file".as_ref(), &["bind"]);
+    mount["destination"] = json!("deep/er/file");
+    bundle.mount(mount);
+    assert_eq!(output(&scratch, &bundle), "content");
+    assert!(bundle.rootfs().join("deep/er/file").is_file());
+}
+
+#[test]
+fn options_that_contradict_or_cannot_act_are_refused_with_their_path() {
+    common::require_root!();
+    let scratch = Scratch::new("contradiction");
+    let mut bundle = scratch.bundle(&["/bin/true"]);
+    let source = owned_directory(&bundle, "data", 0);
+    let long = format!("context={}", "x".repeat(300));
+    let cases = [
+        (bind(&source, &["bind", "copy-symlink", "src-nofollow"]), ["mounts[7].options", "excludes"]),
+        (bind(&source, &["bind", "tmpcopyup"]), ["mounts[7].options", "new tmpfs"]),
+        (tmpfs("/mnt", &["src-nofollow"]), ["mounts[7].options", "bind mount"]),
+        (tmpfs("/dev", &["remount", "size=1k"]), ["mounts[7].options", "remount"]),
+        (tmpfs("/mnt", &[&long]), ["mounts[7].options", "255 bytes"]),
+        (tmpfs("/mnt", &["nosuch=1"]), ["/mnt", "nosuch"]),
+    ];
+    for (mount, words) in cases {
+        bundle.edit(|spec| spec["mounts"].as_array_mut().expect("mounts").truncate(7));
+        bundle.mount(mount);
+        scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("refused")]).fails_with(&words);
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+}

@@ -80,6 +80,7 @@ impl Box {
     fn spawn(&self, output: Option<&File>, start_socket: Option<OwnedFd>) -> Result<Init, String> {
         let stream = || output.map(|file| OwnedFd::from(file.try_clone().unwrap()));
         let inputs = Inputs {
+            bundle: std::path::PathBuf::new(),
             rootfs: Rootfs::Directory(self.rootfs.path().to_owned()),
             stdio: Stdio { stdin: Some(null()), stdout: stream(), stderr: stream() },
             console_socket: None,

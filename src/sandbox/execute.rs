@@ -2,6 +2,7 @@
 //!
 //! Nothing in this file allocates, locks or formats. A failure goes over the report socket as
 //! (step, errno, a few bytes of text), and the child ends.
+mod copy_up;
 mod filter;
 mod mounts;
 mod process;
@@ -103,6 +104,8 @@ impl Child<'_> {
             Step::Sysctl { path, value } => self.write_proc(path, value.to_bytes())?,
             step @ (Step::CreateMount(_)
             | Step::Attach { .. }
+            | Step::AttachOrLink { .. }
+            | Step::AttachTmpfs { .. }
             | Step::SetAttr { .. }
             | Step::MakeDevice(_)
             | Step::Link { .. }

@@ -74,6 +74,8 @@ pub struct Stdio {
 pub struct Inputs {
     /// The root file system.
     pub rootfs: Rootfs,
+    /// Where relative sources of bind mounts start: config.md#mounts.
+    pub bundle: PathBuf,
     /// The standard streams.
     pub stdio: Stdio,
     /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
@@ -156,8 +158,12 @@ impl Plan {
         let net_devices = net_devices::compile(linux, &namespaces)?;
         let time_offsets = time_offsets(linux, &namespaces)?;
         let own = OwnUserNamespace::of(linux, &namespaces);
-        let mut mounts =
-            Mounts::compile(spec.mounts().as_deref().unwrap_or_default(), own, Some(hierarchies))?;
+        let mut mounts = Mounts::compile(
+            spec.mounts().as_deref().unwrap_or_default(),
+            own,
+            &inputs.bundle,
+            Some(hierarchies),
+        )?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let propagation = rootfs_propagation(linux)?;
@@ -198,6 +204,7 @@ impl Plan {
         if terminal {
             steps.push(console(process, mounts.devpts)?);
         }
+        steps.append(&mut mounts.finish);
         steps.extend(after);
         steps.extend(covers);
         steps.extend(sysctl);
@@ -228,7 +235,7 @@ impl Plan {
             net_devices,
             agent: None,
             initial_cpus: None,
-            warnings: Vec::new(),
+            warnings: mounts.warnings,
         };
         plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
         Ok(plan)

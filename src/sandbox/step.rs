@@ -83,6 +83,18 @@ pub(super) enum Step {
         slot: Slot,
         target: Target,
     },
+    /// Makes the symlink of this slot again at the target; what is no symlink is attached.
+    AttachOrLink {
+        slot: Slot,
+        target: Target,
+    },
+    /// Attaches a new tmpfs, which takes the mode of the directory it covers, and its contents.
+    AttachTmpfs {
+        slot: Slot,
+        target: Target,
+        take_mode: bool,
+        copy_up: bool,
+    },
     /// `mount_setattr(2)` on what stands at the target.
     SetAttr {
         target: Target,
@@ -213,6 +225,13 @@ impl Step {
             Self::PivotRoot => out.write_str("pivot_root into the rootfs"),
             Self::OpenRoot => out.write_str("open the container's root"),
             Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),
+            Self::AttachOrLink { target, .. } => {
+                write!(out, "attach the mount, or copy the symlink, at {target}")
+            }
+            Self::AttachTmpfs { target, copy_up: true, .. } => {
+                write!(out, "copy the contents of {target} into its tmpfs (tmpcopyup)")
+            }
+            Self::AttachTmpfs { target, .. } => write!(out, "attach the tmpfs at {target}"),
             Self::SetAttr { target, .. } => write!(out, "change mount flags of {target}"),
             Self::MakeDevice(device) => write!(out, "create device {}", device.target),
             Self::Link { target, .. } => write!(out, "create symlink {target}"),

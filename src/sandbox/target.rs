@@ -28,6 +28,8 @@ pub(super) struct Target {
     prefixes: Vec<(CString, CString)>,
     /// Refuse symlinks on the way: for /proc and /sys (CVE-2025-54867) and /dev (CVE-2026-41579).
     no_symlinks: bool,
+    /// A symlink at the end is meant itself.
+    itself: bool,
 }
 
 impl Target {
@@ -52,12 +54,18 @@ impl Target {
             prefixes.push((CString::new(prefix.clone()).ok()?, CString::new(name).ok()?));
         }
         let path = prefixes.last().map_or_else(|| c".".to_owned(), |(whole, _)| whole.clone());
-        Some(Self { path, prefixes, no_symlinks: false })
+        Some(Self { path, prefixes, no_symlinks: false, itself: false })
     }
 
     /// Refuses symlinks anywhere on the way.
     pub(super) fn without_symlinks(mut self) -> Self {
         self.no_symlinks = true;
+        self
+    }
+
+    /// Means a symlink at the end itself, and not what it points to.
+    pub(super) fn itself(mut self) -> Self {
+        self.itself = true;
         self
     }
 
@@ -73,7 +81,14 @@ impl Target {
 
     /// Opens what stands there, as a location (`O_PATH`).
     pub(super) fn open(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-        self.open_prefix(root, &self.path, OFlags::empty())
+        let itself = if self.itself { OFlags::NOFOLLOW } else { OFlags::empty() };
+        self.open_prefix(root, &self.path, itself)
+    }
+
+    /// Opens the directory that stands there, to be read.
+    pub(super) fn open_directory(&self, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        retry_again(|| openat2(root, &*self.path, flags, Mode::empty(), self.flags()))
     }
 
     fn open_prefix(&self, root: BorrowedFd<'_>, path: &CStr, more: OFlags) -> Result<OwnedFd, Errno> {

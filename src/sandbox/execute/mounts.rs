@@ -1,10 +1,11 @@
 //! Mounts, device nodes, masked and read-only paths. As all of [`super`], nothing here allocates, locks
 //! or formats, and every path of the container is resolved below its root.
 use super::Child;
+use super::copy_up::{self, LINK};
 use crate::sandbox::step::{Device, NewMount, Slot, Step};
 use crate::sandbox::target::{Kind, Target};
 use crate::sys::mount::{MountAttr, mount_setattr};
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Gid, Uid};
@@ -19,6 +20,11 @@ impl Child<'_> {
                 Ok(())
             }
             Step::Attach { slot, target } => self.attach(*slot, target),
+            Step::AttachOrLink { slot, target } => self.attach_or_link(*slot, target),
+            Step::AttachTmpfs { slot, target, take_mode, copy_up } => {
+                self.fill_tmpfs(*slot, target, *take_mode, *copy_up)?;
+                self.attach(*slot, target)
+            }
             Step::SetAttr { target, attr, recursive } => {
                 mount_setattr(target.open(self.root()?)?.as_fd(), c"", *recursive, attr)
             }
@@ -51,6 +57,39 @@ impl Child<'_> {
             place => place?,
         };
         move_mount(mount, place.as_fd())
+    }
+
+    fn attach_or_link(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
+        let source = self.mount(slot)?;
+        if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
+            return self.attach(slot, target);
+        }
+        let mut buffer = [0; LINK];
+        let points_to = copy_up::read_link(source, c"", &mut buffer)?;
+        let parent = target.create_parents(self.root()?)?;
+        let parent = parent.as_ref().map_or(self.root()?, |parent| parent.as_fd());
+        match rustix::fs::symlinkat(points_to, parent, target.name()) {
+            Err(Errno::EXIST) => {
+                let mut buffer = [0; LINK];
+                let same = copy_up::read_link(parent, target.name(), &mut buffer) == Ok(points_to);
+                if same { Ok(()) } else { Err(Errno::EXIST) }
+            }
+            made => made,
+        }
+    }
+
+    fn fill_tmpfs(&self, slot: Slot, target: &Target, take_mode: bool, copy_up: bool) -> Result<(), Errno> {
+        let covered = match target.open_directory(self.root()?) {
+            Err(Errno::NOENT) => return Ok(()),
+            covered => covered?,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let tmpfs = rustix::fs::openat(self.mount(slot)?, c".", flags, Mode::empty())?;
+        if take_mode {
+            let mode = rustix::fs::fstat(&covered)?.st_mode;
+            rustix::fs::fchmod(&tmpfs, Mode::from_raw_mode(mode & 0o7777))?;
+        }
+        if copy_up { copy_up::copy_contents(covered.as_fd(), tmpfs.as_fd(), 0) } else { Ok(()) }
     }
 
     fn mask(&mut self, target: &Target, null: Slot) -> Result<(), Errno> {

@@ -20,11 +20,21 @@ use rustix::mount::MountAttrFlags as Attr;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
+/// What is done about a source that is a symlink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Symlink {
+    Followed,
+    Bound,
+    /// It is opened as a location, to be read and made again.
+    Copied,
+}
+
 /// A directory or file of the host that the parent opens before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostTree {
     pub(super) source: PathBuf,
     pub(super) recursive: bool,
+    pub(super) symlink: Symlink,
     /// Changes to this mount, then to it and all below; propagation last.
     pub(super) attr: MountAttr,
     pub(super) recursive_attr: MountAttr,
@@ -48,9 +58,14 @@ pub(super) enum Source {
 /// The mounts of a container: what fills the slots, and the steps before and after the root is entered.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
+    /// What relative sources are relative to.
+    bundle: PathBuf,
     pub(super) sources: Vec<Source>,
     pub(super) create: Vec<Step>,
     pub(super) attach: Vec<Step>,
+    /// What must wait until devices and mount points are made.
+    pub(super) finish: Vec<Step>,
+    pub(super) warnings: Vec<String>,
     /// Slot of the devpts instance at /dev/pts.
     pub(super) devpts: Option<Slot>,
     /// Whether the host's /dev, or another directory, is bound at /dev: its nodes are left as they are.
@@ -61,9 +76,10 @@ impl Mounts {
     pub(super) fn compile(
         mounts: &[Mount],
         own: OwnUserNamespace<'_>,
+        bundle: &Path,
         hierarchies: Option<&Hierarchies>,
     ) -> Result<Self, Error> {
-        let mut compiled = Self::default();
+        let mut compiled = Self { bundle: bundle.to_owned(), ..Self::default() };
         for (index, mount) in mounts.iter().enumerate() {
             compiled.add(mount, &format!("mounts[{index}]"), own, hierarchies)?;
         }
@@ -78,18 +94,27 @@ impl Mounts {
         hierarchies: Option<&Hierarchies>,
     ) -> Result<(), Error> {
         let words = mount.options().as_deref().unwrap_or_default();
-        let options = MountOptions::parse(words).map_err(|word| {
-            Error::config(&format!("{at}.options"), format!("{word:?} is not supported by wharf yet"))
-        })?;
+        let options = MountOptions::parse(words);
         let id_map = id_maps::compile(mount, options.id_map.as_ref(), own, at)?;
         let destination = Path::new("/").join(mount.destination());
-        let target = Target::parse(&destination)
+        if mount.destination().is_relative() {
+            // Deprecated by config.md#mounts, which gives it this meaning.
+            let destination = mount.destination().display();
+            self.warnings.push(format!("{at}.destination: {destination} is relative, taken as below /"));
+        }
+        let mut target = Target::parse(&destination)
             .ok_or_else(|| Error::config(&format!("{at}.destination"), "holds a NUL byte"))?;
+        if options.target_itself {
+            target = target.itself();
+        }
         if target.name() == c"." {
             return Err(Error::config(&format!("{at}.destination"), "is the root itself; use root.path"));
         }
         let fstype = mount.typ().as_deref().unwrap_or("none");
         let binds = options.bind || fstype == "bind";
+        if let Some(reason) = contradiction(&options, fstype, binds) {
+            return Err(Error::config(&format!("{at}.options"), reason));
+        }
         if id_map.is_some() && (options.remount || !binds) {
             return Err(Error::config(&format!("{at}.options"), "only bind mounts can be idmapped"));
         }
@@ -122,6 +147,7 @@ impl Mounts {
         let tree = HostTree {
             source: source.to_owned(),
             recursive: false,
+            symlink: Symlink::Followed,
             attr: MountAttr::default(),
             recursive_attr: MountAttr::default(),
             propagation: vec![(libc::MS_PRIVATE, false)],
@@ -150,9 +176,10 @@ impl Mounts {
                 "is missing; a bind mount needs a file or directory of the host",
             )
         })?;
-        if let Some((key, _)) = options.data.first() {
-            let reason = format!("{key:?} means nothing to a bind mount");
-            return Err(Error::config(&format!("{at}.options"), reason));
+        for (key, _) in &options.data {
+            // As runc does; engines pass on what users give them.
+            let reason = "means nothing to a bind mount and is ignored";
+            self.warnings.push(format!("{at}.options: {key:?} {reason}"));
         }
         let mut propagation = options.propagation;
         if !propagation.iter().any(|(flag, _)| *flag == libc::MS_SHARED) {
@@ -161,15 +188,24 @@ impl Mounts {
             propagation.insert(0, (libc::MS_SLAVE, true));
         }
         let slot = self.slot(Source::Host(Box::new(HostTree {
-            source,
+            source: self.bundle.join(source),
             recursive: options.recursive,
+            symlink: match (options.copy_symlink, options.source_itself) {
+                (true, _) => Symlink::Copied,
+                (_, true) => Symlink::Bound,
+                _ => Symlink::Followed,
+            },
             attr: options.attr,
             recursive_attr: options.recursive_attr,
             propagation,
             id_map,
             at: format!("{at}.source"),
         })));
-        self.attach.push(Step::Attach { slot, target });
+        self.attach.push(if options.copy_symlink {
+            Step::AttachOrLink { slot, target }
+        } else {
+            Step::Attach { slot, target }
+        });
         Ok(())
     }
 
@@ -188,17 +224,31 @@ impl Mounts {
         // Symlinks at these places would let the image choose what the writes to /proc and /sys reach
         // (CVE-2025-54867).
         let target = if matches!(fstype, "proc" | "sysfs") { target.without_symlinks() } else { target };
-        let mut data: Vec<(&str, Option<&str>)> =
-            options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
-        if options.attr.set & RDONLY != 0 && !matches!(fstype, "proc" | "sysfs" | "cgroup2" | "mqueue") {
+        let mut data = file_system_data(fstype, options, at)?;
+        let mut attr = options.attr.set;
+        let read_only = attr & RDONLY != 0;
+        if fstype == "tmpfs" {
+            // It is filled first: with what it covers, with mount points and with device nodes.
+            attr &= !RDONLY;
+        } else if read_only && !matches!(fstype, "proc" | "sysfs" | "cgroup2" | "mqueue") {
             data.push(("ro", None));
         }
         let source = mount.source().as_ref().and_then(|source| source.to_str());
-        let slot = self.create(fstype, source, &data, options.attr.set, &target, at)?;
+        let slot = self.create(fstype, source, &data, attr, &target, at)?;
         if fstype == "devpts" && target.to_string() == "/dev/pts" {
             self.devpts = Some(slot);
         }
-        self.attach.push(Step::Attach { slot, target: target.clone() });
+        if fstype == "tmpfs" {
+            let take_mode = !data.iter().any(|(key, _)| *key == "mode");
+            let copy_up = options.copy_up;
+            self.attach.push(Step::AttachTmpfs { slot, target: target.clone(), take_mode, copy_up });
+            if read_only {
+                let attr = MountAttr { set: RDONLY, ..MountAttr::default() };
+                self.finish.push(Step::SetAttr { target: target.clone(), attr, recursive: false });
+            }
+        } else {
+            self.attach.push(Step::Attach { slot, target: target.clone() });
+        }
         self.after(&target, options);
         Ok(())
     }
@@ -271,6 +321,46 @@ impl Mounts {
         self.after(target, options);
         Ok(())
     }
+}
+
+/// Options that cannot go together.
+fn contradiction(options: &MountOptions, fstype: &str, binds: bool) -> Option<String> {
+    let follows = options.source_itself || options.target_itself;
+    if options.copy_symlink && follows {
+        return Some("copy-symlink excludes src-nofollow and dest-nofollow".to_owned());
+    }
+    if (options.source_itself || options.copy_symlink) && !binds {
+        return Some("src-nofollow and copy-symlink need a bind mount".to_owned());
+    }
+    if options.copy_up && (binds || options.remount || fstype != "tmpfs") {
+        return Some("tmpcopyup needs a new tmpfs".to_owned());
+    }
+    match options.data.first() {
+        Some((key, _)) if options.remount => Some(format!("{key:?} cannot be changed by a remount")),
+        _ => None,
+    }
+}
+
+/// What `fsconfig(2)` takes: values below 256 bytes, and so layers of an overlay one by one.
+fn file_system_data<'a>(
+    fstype: &str,
+    options: &'a MountOptions,
+    at: &str,
+) -> Result<Vec<(&'a str, Option<&'a str>)>, Error> {
+    let mut data = Vec::with_capacity(options.data.len());
+    for (key, value) in &options.data {
+        match value.as_deref() {
+            Some(layers) if fstype == "overlay" && key == "lowerdir" && layers.len() > 255 => {
+                data.extend(layers.split(':').map(|layer| ("lowerdir+", Some(layer))));
+            }
+            value => data.push((key.as_str(), value)),
+        }
+    }
+    if let Some((key, _)) = data.iter().find(|(_, value)| value.is_some_and(|value| value.len() > 255)) {
+        let reason = format!("{key} is longer than the 255 bytes that the kernel takes");
+        return Err(Error::config(&format!("{at}.options"), reason));
+    }
+    Ok(data)
 }
 
 const RDONLY: u64 = Attr::MOUNT_ATTR_RDONLY.bits() as u64;

@@ -1,13 +1,13 @@
 //! What the parent opens of the host before the clone: bind mounts' sources, /dev/null and the root, each
 //! as a detached copy that belongs to no mount namespace.
 use super::id_maps::{IdMap, Mapping};
-use super::{HostTree, Source};
+use super::{HostTree, Source, Symlink};
 use crate::sandbox::namespaces::IdMaps;
 use crate::sandbox::plan::Rootfs;
 use crate::sandbox::spawn::{SpawnError, host_error, open_host};
 use crate::sandbox::user_namespace;
 use crate::sys::mount::{MountAttr, mount_setattr};
-use rustix::fs::{CWD, FileType, makedev};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use std::collections::HashMap;
@@ -76,7 +76,20 @@ const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags:
 fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
     let error = host_error(&tree.at, &tree.source);
     let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    let fd = rustix::mount::open_tree(CWD, &tree.source, CLONE | recursive).map_err(&error)?;
+    let itself = match tree.symlink {
+        Symlink::Followed => OpenTreeFlags::empty(),
+        Symlink::Bound => OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
+        Symlink::Copied => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&tree.source, flags, Mode::empty()).map_err(&error)?;
+            let mode = rustix::fs::fstat(&fd).map_err(&error)?.st_mode;
+            if FileType::from_raw_mode(mode) == FileType::Symlink {
+                return Ok(fd);
+            }
+            OpenTreeFlags::AT_SYMLINK_NOFOLLOW
+        }
+    };
+    let fd = rustix::mount::open_tree(CWD, &tree.source, CLONE | recursive | itself).map_err(&error)?;
     for (attr, recursive) in [(&tree.attr, false), (&tree.recursive_attr, true)] {
         if !attr.is_empty() {
             mount_setattr(fd.as_fd(), c"", recursive, attr).map_err(&error)?;

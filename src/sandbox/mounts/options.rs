@@ -21,6 +21,14 @@ pub(super) struct MountOptions {
     pub(super) propagation: Vec<(u64, bool)>,
     /// `idmap` or `ridmap`.
     pub(super) id_map: Option<IdMapWord>,
+    /// `tmpcopyup`: a tmpfs starts with what it covers.
+    pub(super) copy_up: bool,
+    /// `src-nofollow`: bind a symlink itself.
+    pub(super) source_itself: bool,
+    /// `dest-nofollow`: bind over a symlink itself.
+    pub(super) target_itself: bool,
+    /// `copy-symlink`: a source that is a symlink is made again in place of being bound.
+    pub(super) copy_symlink: bool,
     /// What the file system itself reads: `key` or `key=value`.
     pub(super) data: Vec<(String, Option<String>)>,
 }
@@ -48,46 +56,45 @@ impl IdMapWord {
 }
 
 impl MountOptions {
-    /// Sorts the words; the error is the first one that wharf does not support.
-    pub(super) fn parse(words: &[String]) -> Result<Self, String> {
+    /// Sorts the words; what is none of the known ones is for the file system.
+    pub(super) fn parse(words: &[String]) -> Self {
         let mut options = Self::default();
-        for word in words {
-            options.take(word)?;
-        }
-        Ok(options)
+        words.iter().for_each(|word| options.take(word));
+        options
     }
 
-    fn take(&mut self, word: &str) -> Result<(), String> {
+    fn take(&mut self, word: &str) {
         if let Some(change) = flag(word) {
             change.apply(&mut self.attr);
-            return Ok(());
+            return;
         }
         if let Some(change) = word.strip_prefix('r').and_then(flag) {
             change.apply(&mut self.recursive_attr);
-            return Ok(());
+            return;
         }
         if let Some(propagation) = propagation(word) {
             self.propagation.push(propagation);
-            return Ok(());
+            return;
         }
         if let Some(id_map) = IdMapWord::parse(word) {
             self.id_map = Some(id_map);
-            return Ok(());
+            return;
         }
         match word {
-            "defaults" | "loud" | "silent" => {}
+            // The last two act on no file system that does not do so of itself since Linux 6.1.
+            "defaults" | "loud" | "silent" | "iversion" | "noiversion" => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
-            "tmpcopyup" | "src-nofollow" | "dest-nofollow" => {
-                return Err(word.to_owned());
-            }
+            "tmpcopyup" => self.copy_up = true,
+            "src-nofollow" => self.source_itself = true,
+            "dest-nofollow" => self.target_itself = true,
+            "copy-symlink" => self.copy_symlink = true,
             _ => self.data.push(match word.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                 None => (word.to_owned(), None),
             }),
         }
-        Ok(())
     }
 }
 
@@ -156,17 +163,28 @@ pub(in crate::sandbox) fn rootfs_propagation(word: &str) -> Option<(u64, bool)> 
 
 /// Words that `features` reports as known: runtime-spec features.md#mount-options.
 pub const KNOWN: &[&str] = &[
+    "async",
     "atime",
     "bind",
+    "copy-symlink",
     "defaults",
+    "dest-nofollow",
     "dev",
     "diratime",
+    "dirsync",
     "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
     "loud",
+    "mand",
     "noatime",
     "nodev",
     "nodiratime",
     "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
     "norelatime",
     "nostrictatime",
     "nosuid",
@@ -179,6 +197,7 @@ pub const KNOWN: &[&str] = &[
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -202,18 +221,26 @@ pub const KNOWN: &[&str] = &[
     "shared",
     "silent",
     "slave",
+    "src-nofollow",
     "strictatime",
     "suid",
     "symfollow",
+    "sync",
+    "tmpcopyup",
     "unbindable",
 ];
+
+/// Data that the kernel reads for every file system, `fsconfig(2)`; the superblock of a bind mount is
+/// its source's and stays as it is.
+#[cfg(test)]
+const OF_THE_SUPERBLOCK: &[&str] = &["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> MountOptions {
-        MountOptions::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).unwrap()
+        MountOptions::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -236,8 +263,9 @@ mod tests {
     #[test]
     fn every_word_that_features_reports_is_understood() {
         for word in KNOWN {
-            let options = parse(&[word]);
-            assert!(options.data.is_empty(), "{word} went to the file system");
+            let data = parse(&[word]).data;
+            let known = data.iter().all(|(key, _)| OF_THE_SUPERBLOCK.contains(&key.as_str()));
+            assert!(known, "{word} went to the file system");
         }
     }
 }
