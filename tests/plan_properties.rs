@@ -140,6 +140,7 @@ fn compile(bundle: &tempfile::TempDir, process: &Value) -> Result<(), String> {
     std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
     let spec = read_config(bundle.path(), |_| {}).map_err(|error| error.to_string())?;
     let inputs = Inputs {
+        bundle: std::path::PathBuf::new(),
         rootfs: Rootfs::Directory(bundle.path().to_owned()),
         stdio: Stdio::default(),
         console_socket: None,
