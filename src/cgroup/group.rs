@@ -295,7 +295,8 @@ fn write_all(directory: &Path, writes: &[&Write]) -> Result<(), Error> {
 }
 
 fn write_one(directory: &Path, write: &Write) -> Result<(), Error> {
-    match tree::write(directory, &write.file, &write.value) {
+    let (file, value) = write.for_directory(directory);
+    match tree::write(directory, file, value) {
         Err(Error::File { source, .. })
             if write.optional && source.kind() == std::io::ErrorKind::NotFound =>
         {
@@ -307,6 +308,10 @@ fn write_one(directory: &Path, write: &Write) -> Result<(), Error> {
 
 fn located(error: Error, write: &Write) -> Error {
     match error {
+        Error::File { source, path, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            let reason = format!("write {path}: this kernel does not offer that; remove it from the config");
+            Error::config(&write.at, reason)
+        }
         Error::File { source, path, .. } => Error::config(&write.at, format!("write {path}: {source}")),
         error => error,
     }

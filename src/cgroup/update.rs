@@ -16,11 +16,11 @@ struct Former {
 impl Cgroup {
     /// Changes what `linux.resources` gives and leaves the rest; 0 and absent mean the same. When a value
     /// is refused, those written before it are put back. The device filter stays as it is unless the
-    /// resources have device rules of their own.
+    /// resources have device rules of their own. Returns what has no effect and is no error.
     ///
     /// # Errors
     /// Names the JSON path and the file.
-    pub fn update(&self, spec: &LinuxResources, hierarchies: &Hierarchies) -> Result<(), Error> {
+    pub fn update(&self, spec: &LinuxResources, hierarchies: &Hierarchies) -> Result<Vec<String>, Error> {
         let spec = self.completed(spec)?;
         self.check_memory(&spec)?;
         let mut resources = Resources::compile(Some(&spec), hierarchies)?;
@@ -36,7 +36,8 @@ impl Cgroup {
             true => self.filter_devices(&resources),
             false => Ok(()),
         });
-        written.inspect_err(|_| former.iter().rev().for_each(Former::put_back))
+        written.inspect_err(|_| put_back(&former))?;
+        Ok(resources.warnings().to_vec())
     }
 
     /// Some settings are one value in the kernel, or mean something only beside another: what is not given
@@ -119,10 +120,7 @@ impl Cgroup {
     }
 
     fn former(&self, resources: &Resources) -> Vec<Former> {
-        let of = |directory: &Path, write: &Write| {
-            let value = tree::read(directory, &write.file).ok()?;
-            Some(Former { directory: directory.to_owned(), file: write.file.clone(), value })
-        };
+        let of = |directory: &Path, write: &Write| Former::of(directory, write);
         let v2 = self.v2_directory().ok();
         let on_v2 = resources.v2.iter().filter_map(|write| of(v2?, write));
         let on_v1 = resources.v1.iter().filter_map(|write| of(self.v1_with(write.controller)?, write));
@@ -131,14 +129,59 @@ impl Cgroup {
 }
 
 impl Former {
-    fn put_back(&self) {
-        for line in self.value.lines() {
-            // The error that led here is the one to report.
-            let _ = tree::write(&self.directory, &self.file, line);
-        }
+    fn of(directory: &Path, write: &Write) -> Option<Self> {
+        let (file, new) = write.for_directory(directory);
+        let mut value = tree::read(directory, file).ok()?;
+        value.push_str(&line_of_default(file, new, &value));
+        Some(Self { directory: directory.to_owned(), file: file.to_owned(), value })
+    }
+
+    fn put_back(&self) -> bool {
+        // Each of several lines is for a device of its own.
+        let write = |line: &str| tree::write(&self.directory, &self.file, line).is_ok();
+        self.value.lines().fold(true, |all, line| write(line) && all)
+    }
+}
+
+/// What takes back a new line for a device that had none: files that list devices leave out those with
+/// default values.
+fn line_of_default(file: &str, new: &str, former: &str) -> String {
+    let device = new.split_once(' ').map(|(device, _)| device).filter(|device| device.contains(':'));
+    let Some(device) = device else { return String::new() };
+    let listed = former.lines().any(|line| line.split_whitespace().next() == Some(device));
+    match file {
+        _ if listed => String::new(),
+        "io.max" => format!("{device} rbps=max wbps=max riops=max wiops=max\n"),
+        "io.weight" | "io.bfq.weight" => format!("{device} default\n"),
+        _ => format!("{device} 0\n"),
+    }
+}
+
+/// Once more for those that were refused: a value may be bounded by a neighbour that is put back later.
+fn put_back(former: &[Former]) {
+    let refused: Vec<_> = former.iter().rev().filter(|former| !former.put_back()).collect();
+    for former in refused.iter().rev() {
+        // The error that led here is the one to report.
+        former.put_back();
     }
 }
 
 fn is_given<T: Default + PartialEq>(value: Option<T>) -> bool {
     value.is_some_and(|value| value != T::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_had_no_limit_gets_none_back() {
+        let listed = "8:0 rbps=5 wbps=max riops=max wiops=max\n";
+        assert_eq!(line_of_default("io.max", "8:0 rbps=7", listed), "");
+        let unlimited = "8:1 rbps=max wbps=max riops=max wiops=max\n";
+        assert_eq!(line_of_default("io.max", "8:1 rbps=7", listed), unlimited);
+        assert_eq!(line_of_default("blkio.throttle.read_bps_device", "8:1 7", ""), "8:1 0\n");
+        assert_eq!(line_of_default("io.bfq.weight", "8:1 7", "default 100\n"), "8:1 default\n");
+        assert_eq!(line_of_default("memory.max", "7", "max\n"), "");
+    }
 }

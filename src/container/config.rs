@@ -14,8 +14,10 @@ pub(super) const CONFIG_FILE: &str = "config.json";
 /// # Errors
 /// Names the file, or the JSON path of the value that is not what the specification wants.
 pub fn read_config(bundle: &Path, warn: impl FnMut(&String)) -> Result<Spec, Error> {
-    let path = bundle.join(CONFIG_FILE);
-    parse_leniently(CONFIG_FILE, &read(&path, "JSON specification file")?, "process", warn)
+    let text = read(&bundle.join(CONFIG_FILE), "JSON specification file")?;
+    let mut spec = parse_leniently(CONFIG_FILE, &text, "process", warn)?;
+    dialect::settle_pids_limit(&mut spec, &text);
+    Ok(spec)
 }
 
 /// Reads a process file, the `process` object of a config.

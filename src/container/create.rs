@@ -52,7 +52,7 @@ pub(super) fn create(
         return Err(error);
     }
     drop(lock);
-    let warnings = prepared.plan.warnings().to_vec();
+    let warnings = [prepared.draft.warnings(), prepared.plan.warnings()].concat();
     let (cgroup, child) = making.done()?;
     Ok((Container { directory, record: prepared.draft.record, cgroup, warnings }, child))
 }

@@ -1,6 +1,6 @@
 //! Where configs and the crate oci-spec speak differently: what is right in a config and that crate does
 //! not take is translated, and what no runtime may stumble over is left out with a warning.
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{Capability, Spec};
 use serde_json::{Map, Value};
 
 /// Translates in place; `at` is the JSON path of the process object, empty when it is the whole document.
@@ -20,6 +20,27 @@ pub(super) fn translate(document: &mut Value, at: &str) -> Vec<String> {
         drop_unknown_capabilities(sets, &path("capabilities"), &mut warnings);
     }
     warnings
+}
+
+/// Since version 1.3 a pids limit of 0 is a limit, and none is nothing to do; to oci-spec they are the same.
+/// Before, 0 was no limit, and Podman says so up to 5.4.
+pub(super) fn settle_pids_limit(spec: &mut Spec, text: &[u8]) {
+    let old = is_before_1_3(spec.version());
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    let Some(resources) = resources else { return };
+    let Some(mut pids) = (*resources.pids()).filter(|pids| pids.limit() == 0) else { return };
+    let document: Value = serde_json::from_slice(text).unwrap_or_default();
+    if document.pointer("/linux/resources/pids/limit").is_none() {
+        resources.set_pids(None);
+    } else if old {
+        pids.set_limit(-1);
+        resources.set_pids(Some(pids));
+    }
+}
+
+fn is_before_1_3(version: &str) -> bool {
+    let minor = version.strip_prefix("1.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    minor.is_some_and(|minor: u64| minor < 3)
 }
 
 /// runtime-spec config.md "capabilities": a name that cannot be mapped must be logged as a warning.
@@ -76,6 +97,22 @@ mod tests {
                 "process.capabilities.bounding: unknown capability CAP_MOON; ignored",
             ]
         );
+    }
+
+    #[test]
+    fn a_pids_limit_of_zero_means_what_the_configs_version_says() {
+        let settled = |version: &str, pids: serde_json::Value| {
+            let text = json!({"ociVersion": version, "linux": {"resources": {"pids": pids}}}).to_string();
+            let mut spec: Spec = serde_json::from_str(&text).expect("parses");
+            settle_pids_limit(&mut spec, text.as_bytes());
+            let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+            resources.and_then(|resources| resources.pids().map(|pids| pids.limit()))
+        };
+        assert_eq!(settled("1.3.0", json!({"limit": 0})), Some(0));
+        assert_eq!(settled("1.2.1", json!({"limit": 0})), Some(-1));
+        assert_eq!(settled("1.0.2-dev", json!({"limit": 0})), Some(-1));
+        assert_eq!(settled("1.3.0", json!({})), None);
+        assert_eq!(settled("1.2.0", json!({"limit": 7})), Some(7));
     }
 
     #[test]

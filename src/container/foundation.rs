@@ -45,6 +45,11 @@ impl Draft {
         let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
         Ok(Self { record, hierarchies, config, resources, cgroup_path })
     }
+
+    /// Limits that have no effect and stop nothing.
+    pub(super) fn warnings(&self) -> &[String] {
+        self.resources.warnings()
+    }
 }
 
 /// Processes of others would come under our limits, and end with our container.

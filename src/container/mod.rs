@@ -270,11 +270,11 @@ impl Container {
         pause::pause(self)
     }
 
-    /// Changes its limits; what is not given stays.
+    /// Changes its limits; what is not given stays. Returns what has no effect and stops nothing.
     ///
     /// # Errors
     /// Names the JSON path of the limit that is refused, after which all are as before.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>, Error> {
         update::update(self, resources)
     }
 

@@ -3,7 +3,7 @@ use super::{Container, Error, Status};
 use crate::cgroup::Hierarchies;
 use oci_spec::runtime::LinuxResources;
 
-pub(super) fn update(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
+pub(super) fn update(container: &Container, resources: &LinuxResources) -> Result<Vec<String>, Error> {
     let _lock = container.directory.lock()?;
     match container.status_under_lock()? {
         Status::Created | Status::Running | Status::Paused => {}

@@ -1,5 +1,5 @@
 //! `linux.resources.cpu`.
-use super::{Compiler, Home};
+use super::{Compiler, Home, Write};
 use crate::cgroup::Error;
 use oci_spec::runtime::LinuxCpu;
 
@@ -10,7 +10,7 @@ impl Compiler<'_> {
     pub(super) fn cpu(&mut self, cpu: &LinuxCpu) -> Result<(), Error> {
         // An idle group takes no weight: idle goes first where it ends, and last where it begins.
         if cpu.idle() == Some(0) {
-            self.idle(0)?;
+            self.idle(0)?.optional = true;
         }
         if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
             let v1 = self.home("cpu", "cpu.shares")? == Home::V1;
@@ -22,12 +22,9 @@ impl Compiler<'_> {
         }
         self.bandwidth(cpu)?;
         if let Some(burst) = cpu.burst() {
-            self.set(
-                "cpu",
-                "cpu.burst",
-                [Some("cpu.cfs_burst_us"), Some("cpu.max.burst")],
-                burst.to_string(),
-            )?;
+            let files = [Some("cpu.cfs_burst_us"), Some("cpu.max.burst")];
+            // Kernels before 5.14 have no burst, which is what 0 says.
+            self.set("cpu", "cpu.burst", files, burst.to_string())?.optional = burst == 0;
         }
         if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
             self.set("cpu", "cpu.realtimePeriod", [Some("cpu.rt_period_us"), None], period.to_string())?;
@@ -46,7 +43,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn idle(&mut self, idle: i64) -> Result<(), Error> {
+    fn idle(&mut self, idle: i64) -> Result<&mut Write, Error> {
         self.set("cpu", "cpu.idle", [Some("cpu.idle"), Some("cpu.idle")], idle.to_string())
     }
 
@@ -70,7 +67,8 @@ impl Compiler<'_> {
         let quota =
             quota.filter(|quota| *quota > 0).map_or_else(|| "max".to_owned(), |quota| quota.to_string());
         let value = format!("{quota} {}", period.unwrap_or(DEFAULT_PERIOD_US));
-        self.set("cpu", field, [None, Some("cpu.max")], value)
+        self.set("cpu", field, [None, Some("cpu.max")], value)?;
+        Ok(())
     }
 }
 

@@ -1,11 +1,9 @@
 //! `linux.resources.memory`.
-use super::{Compiler, Home};
+use super::{Compiler, Home, Write};
 use crate::cgroup::Error;
 use oci_spec::runtime::LinuxMemory;
 
 impl Compiler<'_> {
-    /// `kernel` and `kernelTCP` are deprecated, and the kernel has dropped them: they are passed over, as
-    /// config-linux.md#memory allows.
     pub(super) fn memory(&mut self, memory: &LinuxMemory) -> Result<(), Error> {
         if memory.use_hierarchy() == Some(false) {
             let reason = "is false, but the kernel accounts memory hierarchically only; remove it";
@@ -23,29 +21,44 @@ impl Compiler<'_> {
             let files = [Some("memory.soft_limit_in_bytes"), Some("memory.low")];
             self.set_bytes("memory.reservation", files, reservation)?;
         }
+        self.kernel_memory(memory)?;
         if let Some(swappiness) = memory.swappiness() {
             if swappiness > 200 {
                 return Err(Error::config("linux.resources.memory.swappiness", "is above 200"));
             }
-            self.set(
-                "memory",
-                "memory.swappiness",
-                [Some("memory.swappiness"), None],
-                swappiness.to_string(),
-            )?;
+            let files = [Some("memory.swappiness"), None];
+            self.set("memory", "memory.swappiness", files, swappiness.to_string())?;
         }
         if memory.disable_oom_killer().unwrap_or(false) {
-            self.set(
-                "memory",
-                "memory.disableOOMKiller",
-                [Some("memory.oom_control"), None],
-                "1".to_owned(),
-            )?;
+            let files = [Some("memory.oom_control"), None];
+            self.set("memory", "memory.disableOOMKiller", files, "1".to_owned())?;
         }
         Ok(())
     }
 
-    fn set_bytes(&mut self, field: &str, files: [Option<&str>; 2], bytes: i64) -> Result<(), Error> {
+    /// Linux 5.16 dropped the limit on kernel memory, and cgroup v2 never had either;
+    /// config-linux.md#memory has deprecated both.
+    fn kernel_memory(&mut self, memory: &LinuxMemory) -> Result<(), Error> {
+        #[allow(deprecated)]
+        let kernel = memory.kernel();
+        if kernel.is_some_and(|bytes| bytes != 0) {
+            self.warn("memory.kernel", "the kernel has no such limit any more");
+        }
+        let Some(tcp) = memory.kernel_tcp().filter(|bytes| *bytes != 0) else { return Ok(()) };
+        if self.home("memory", "memory.kernelTCP")? == Home::V1 {
+            self.set_bytes("memory.kernelTCP", [Some("memory.kmem.tcp.limit_in_bytes"), None], tcp)?;
+        } else {
+            self.warn("memory.kernelTCP", "cgroup v2 has no such limit");
+        }
+        Ok(())
+    }
+
+    fn set_bytes(
+        &mut self,
+        field: &str,
+        files: [Option<&str>; 2],
+        bytes: i64,
+    ) -> Result<&mut Write, Error> {
         let unlimited = if self.home("memory", field)? == Home::V1 { "-1" } else { "max" };
         let value = if bytes < 0 { unlimited.to_owned() } else { bytes.to_string() };
         self.set("memory", field, files, value)
@@ -56,8 +69,8 @@ impl Compiler<'_> {
         let at = "linux.resources.memory.swap";
         let files = [Some("memory.memsw.limit_in_bytes"), Some("memory.swap.max")];
         if self.home("memory", "memory.swap")? == Home::V1 || swap < 0 {
-            self.set_bytes("memory.swap", files, swap)?;
-            self.swap_is_optional(swap < 0);
+            // Kernels without swap accounting have no such file, and no limit either.
+            self.set_bytes("memory.swap", files, swap)?.optional = swap < 0;
             return Ok(());
         }
         let Some(limit) = limit.filter(|limit| *limit > 0) else {
@@ -66,19 +79,8 @@ impl Compiler<'_> {
         if swap < limit {
             return Err(Error::config(at, format!("{swap} is below memory.limit {limit}; it is their sum")));
         }
-        self.set_bytes("memory.swap", files, swap - limit)?;
-        self.swap_is_optional(swap == limit);
+        // Where swap is not accounted there is none to be had either.
+        self.set_bytes("memory.swap", files, swap - limit)?.optional = swap == limit;
         Ok(())
-    }
-
-    /// A kernel without swap accounting has no such file; no limit, and no swap at all where there is
-    /// none, are what it does then.
-    fn swap_is_optional(&mut self, optional: bool) {
-        let writes = [&mut self.resources.v1, &mut self.resources.v2];
-        for write in writes.into_iter().filter_map(|list| list.last_mut()) {
-            if write.file.contains("memsw") || write.file.contains("swap.max") {
-                write.optional = optional;
-            }
-        }
     }
 }

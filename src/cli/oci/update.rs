@@ -86,7 +86,7 @@ impl Update {
             Some(file) => read(file)?,
             None => self.limits.resources()?,
         };
-        container.update(&resources)?;
+        container.update(&resources)?.iter().for_each(|warning| context.log.warning(warning));
         Ok(0)
     }
 }
