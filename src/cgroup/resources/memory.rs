@@ -53,12 +53,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn set_bytes(
-        &mut self,
-        field: &str,
-        files: [Option<&str>; 2],
-        bytes: i64,
-    ) -> Result<&mut Write, Error> {
+    fn set_bytes(&mut self, field: &str, files: [Option<&str>; 2], bytes: i64) -> Result<&mut Write, Error> {
         let unlimited = if self.home("memory", field)? == Home::V1 { "-1" } else { "max" };
         let value = if bytes < 0 { unlimited.to_owned() } else { bytes.to_string() };
         self.set("memory", field, files, value)

@@ -16,7 +16,8 @@ fn full_v2() -> Hierarchies {
 }
 
 fn full_v1() -> Hierarchies {
-    let all = ["blkio", "cpu", "cpuset", "devices", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
+    let all =
+        ["blkio", "cpu", "cpuset", "devices", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
     Hierarchies::legacy(&all)
 }
 
@@ -79,10 +80,7 @@ fn what_the_host_lacks_is_named_with_its_json_path() {
 #[test]
 fn unified_names_cannot_be_paths() {
     let v2 = Hierarchies::unified(&["memory"]);
-    assert_eq!(
-        compile(r#"{"unified":{"memory.high":"5"}}"#, &v2).unwrap(),
-        pairs(&[("memory.high", "5")])
-    );
+    assert_eq!(compile(r#"{"unified":{"memory.high":"5"}}"#, &v2).unwrap(), pairs(&[("memory.high", "5")]));
     assert!(compile(r#"{"unified":{"../memory.high":"5"}}"#, &v2).is_err());
     assert!(compile(r#"{"unified":{"io.max":"5"}}"#, &v2).is_err());
 }
@@ -166,8 +164,7 @@ fn huge_pages_are_limited_when_used_and_when_reserved() {
 #[test]
 fn rdma_leaves_what_is_not_given() {
     let json = json!({"rdma": {"mlx5_1": {"hcaHandles": 3}, "mlx5_0": {"hcaObjects": 5, "hcaHandles": 2}}});
-    let files =
-        [("rdma.max", "mlx5_0 hca_handle=2 hca_object=5"), ("rdma.max", "mlx5_1 hca_handle=3")];
+    let files = [("rdma.max", "mlx5_0 hca_handle=2 hca_object=5"), ("rdma.max", "mlx5_1 hca_handle=3")];
     assert_files(&json, &files, &files);
     for rdma in [json!({"mlx5_0": {}}), json!({"a b": {"hcaHandles": 3}})] {
         assert_refused(&json!({"rdma": rdma}), "linux.resources.rdma.", "linux.resources.rdma.");
@@ -216,7 +213,8 @@ fn unified_values_are_written_line_by_line_and_never_move_processes() {
 fn number() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(json!(null)),
-        prop_oneof![Just(0), Just(-1), Just(i64::MIN), Just(i64::MAX), Just(1), Just(1024)].prop_map(Value::from),
+        prop_oneof![Just(0), Just(-1), Just(i64::MIN), Just(i64::MAX), Just(1), Just(1024)]
+            .prop_map(Value::from),
         (0i64..2000).prop_map(Value::from),
     ]
 }
@@ -226,7 +224,13 @@ fn small() -> impl Strategy<Value = Value> {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), Just("0-3,7".to_owned()), Just("2MB".to_owned()), "\\PC{0,12}", "[a-z.]{1,12}\n?"]
+    prop_oneof![
+        Just(String::new()),
+        Just("0-3,7".to_owned()),
+        Just("2MB".to_owned()),
+        "\\PC{0,12}",
+        "[a-z.]{1,12}\n?"
+    ]
 }
 
 fn positive() -> impl Strategy<Value = Value> {
@@ -235,11 +239,12 @@ fn positive() -> impl Strategy<Value = Value> {
 
 /// `linux.resources` as any JSON that has the specification's types.
 fn resources() -> impl Strategy<Value = Value> {
-    let memory = (number(), number(), number(), number(), positive(), any::<Option<bool>>(), any::<Option<bool>>())
-        .prop_map(|(limit, swap, reservation, tcp, swappiness, oom, hierarchy)| {
-            json!({"limit": limit, "swap": swap, "reservation": reservation, "kernelTCP": tcp,
+    let memory =
+        (number(), number(), number(), number(), positive(), any::<Option<bool>>(), any::<Option<bool>>())
+            .prop_map(|(limit, swap, reservation, tcp, swappiness, oom, hierarchy)| {
+                json!({"limit": limit, "swap": swap, "reservation": reservation, "kernelTCP": tcp,
                 "swappiness": swappiness, "disableOOMKiller": oom, "useHierarchy": hierarchy})
-        });
+            });
     let cpu = (positive(), number(), positive(), positive(), number(), number(), text(), text()).prop_map(
         |(shares, quota, burst, period, rt, idle, cpus, mems)| {
             json!({"shares": shares, "quota": quota, "burst": burst, "period": period, "realtimeRuntime": rt,
@@ -253,7 +258,17 @@ fn resources() -> impl Strategy<Value = Value> {
                 "throttleReadBpsDevice": [{"major": minor, "minor": minor, "rate": rate}]})
         },
     );
-    let others = (any::<i64>(), text(), any::<i64>(), text(), any::<u32>(), text(), any::<Option<u32>>(), text(), text())
+    let others = (
+        any::<i64>(),
+        text(),
+        any::<i64>(),
+        text(),
+        any::<u32>(),
+        text(),
+        any::<Option<u32>>(),
+        text(),
+        text(),
+    )
         .prop_map(|(pids, size, huge, name, class, device, handles, file, value)| {
             json!({"pids": {"limit": pids}, "hugepageLimits": [{"pageSize": size, "limit": huge}],
                 "network": {"classID": class, "priorities": [{"name": name, "priority": class}]},
