@@ -317,3 +317,14 @@ fn network_devices_stay_on_the_host_as_they_were_when_one_cannot_be_moved() {
     });
     scratch.assert_clean();
 }
+
+#[test]
+fn cache_allocation_is_refused_by_path_where_resctrl_is_not_mounted() {
+    common::require_root!();
+    common::require!(!std::path::Path::new("/sys/fs/resctrl/info").exists(), "needs a host without resctrl");
+    let scratch = Scratch::new("resctrl");
+    refused(&scratch, &["linux.intelRdt: /sys/fs/resctrl is not mounted"], |spec| {
+        spec["linux"]["intelRdt"] = json!({"closID": "gold", "l3CacheSchema": "L3:0=f"});
+    });
+    scratch.assert_clean();
+}

@@ -18,7 +18,7 @@ use super::foundation::{Draft, Making};
 use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
 use super::state::State;
-use super::{Child, Container, ContainerId, CreateOptions, Error, Status, connect_socket, socket};
+use super::{Child, Container, ContainerId, CreateOptions, Error, Status, connect_socket, resctrl, socket};
 use crate::sandbox::{self, Inputs, Plan, Rootfs};
 use oci_spec::runtime::{Hooks, Spec};
 use rustix::io::Errno;
@@ -82,7 +82,8 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
     };
-    let plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
+    let mut plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
+    plan.write_pid_to(draft.record.resctrl.as_ref().map(resctrl::Record::task_files).unwrap_or_default());
     Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
 }
 

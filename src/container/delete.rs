@@ -29,6 +29,9 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     // A stopped container too: without a pid namespace of its own, processes outlive the first one.
     kill::kill_everything(container)?;
     container.own_cgroup().delete()?;
+    if let Some(groups) = &record.resctrl {
+        groups.remove()?;
+    }
     let state = State::new(&record, Status::Stopped).to_json();
     let failures =
         hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, Place::Runtime(&record.bundle));

@@ -55,6 +55,16 @@ pub enum Error {
     /// The process could not be made, or could not execute the program.
     #[error("unable to start container process: {0}")]
     Spawn(#[from] sandbox::SpawnError),
+    /// A class of service or a monitoring group could not be made, joined or removed.
+    #[error("{action} {} (linux.intelRdt): {source}", path.display())]
+    Resctrl {
+        /// What was attempted.
+        action: &'static str,
+        /// The group, or a file of it.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The container's state on disk could not be used.
     #[error("{action} {}: {source}", path.display())]
     State {

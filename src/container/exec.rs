@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 use super::directory::CONFIG_FILE;
 use super::state::State;
-use super::{Child, Container, Error, Status, config};
+use super::{Child, Container, Error, Status, config, resctrl};
 use crate::sandbox::seccomp::Agent;
 use crate::sandbox::{self, ExecInputs, Init, Plan, Stdio};
 use oci_spec::runtime::{Process, Spec};
@@ -36,7 +36,9 @@ pub(super) fn spawn(
 ) -> Result<Child, Error> {
     inputs.agent = agent(container, spec, container.status()?);
     let init = container.pidfd()?;
-    let plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
+    let mut plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
+    let resctrl = container.record.resctrl.as_ref();
+    plan.write_pid_to(resctrl.map(resctrl::Record::task_files).unwrap_or_default());
     let Init { pid, pidfd } = sandbox::spawn(&plan, Some(container.own_cgroup()))?;
     Ok(Child { pid, pidfd })
 }

@@ -3,6 +3,7 @@
 use super::directory::{CONFIG_FILE, StateDirectory};
 use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
+use super::resctrl::Groups;
 use super::state::State;
 use super::status::ProcessIdentity;
 use super::{Child, ContainerId, Error, Status, config};
@@ -23,6 +24,7 @@ pub(super) struct Draft {
     /// The spec as text, for `exec`.
     config: Vec<u8>,
     resources: Resources,
+    resctrl: Option<Groups>,
     pub(super) cgroup_path: CgroupPath,
 }
 
@@ -41,9 +43,12 @@ impl Draft {
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
         let cgroup_path = CgroupPath::parse(cgroups_path, id.as_str())?;
         let planned = cgroup::Record::planned(&hierarchies, &cgroup_path);
-        let record = draft(id, &bundle, spec, planned);
+        let mut record = draft(id, &bundle, spec, planned);
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let resctrl = rdt.map(|rdt| Groups::compile(rdt, id)).transpose()?;
+        record.resctrl = resctrl.as_ref().map(|groups| groups.record.clone());
         let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
-        Ok(Self { record, hierarchies, config, resources, cgroup_path })
+        Ok(Self { record, hierarchies, config, resources, resctrl, cgroup_path })
     }
 
     /// Limits that have no effect and stop nothing.
@@ -83,6 +88,7 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -
         annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
         phase: Phase::Creating,
         process: None,
+        resctrl: None,
         restored: false,
         cgroup,
         hooks: spec.hooks().as_ref().filter(later).cloned(),
@@ -107,6 +113,9 @@ impl<'a> Making<'a> {
         must_be_empty(&draft.record.cgroup, draft.cgroup_path.as_str())?;
         draft.record.write(self.directory)?;
         self.cgroup = Some(Cgroup::create(&draft.hierarchies, &draft.cgroup_path, &draft.resources)?);
+        if let Some(groups) = &draft.resctrl {
+            groups.make()?;
+        }
         self.directory.write(CONFIG_FILE, &draft.config, false)
     }
 
@@ -139,6 +148,7 @@ impl<'a> Making<'a> {
             let _ = cgroup.kill();
             cgroup.delete().is_ok()
         });
+        let removed = record.resctrl.as_ref().is_none_or(|groups| groups.remove().is_ok()) && removed;
         if self.init.is_some() {
             let state = State::new(record, Status::Stopped).to_json();
             let place = Place::Runtime(&record.bundle);

@@ -29,6 +29,7 @@ mod kill;
 mod lock;
 mod pause;
 mod record;
+mod resctrl;
 pub mod seal;
 mod signal;
 mod socket;

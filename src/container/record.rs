@@ -1,7 +1,7 @@
 //! What is remembered of a container: `state.json`.
 use super::directory::{STATE_FILE, StateDirectory};
 use super::status::ProcessIdentity;
-use super::{ContainerId, Error};
+use super::{ContainerId, Error, resctrl};
 use crate::cgroup;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub(super) process: Option<ProcessIdentity>,
     /// Known before the cgroup exists, so that one can be removed whose maker was killed.
     pub(super) cgroup: cgroup::Record,
+    /// Known before the groups exist, as is the cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resctrl: Option<resctrl::Record>,
     /// Whether CRIU made the process: it has not executed a program, and runs one all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) restored: bool,

@@ -140,6 +140,8 @@ pub struct Plan {
     pub(super) agent: Option<Agent>,
     /// Where the process runs until it is in its cgroup.
     pub(super) initial_cpus: Option<CpuSet>,
+    /// Files that take the pid of the process before it goes on.
+    pub(super) pid_files: Vec<PathBuf>,
     /// Things the user should know that do not stop the container, such as unknown capabilities.
     pub(super) warnings: Vec<String>,
 }
@@ -152,7 +154,6 @@ impl Plan {
     pub fn compile(spec: &Spec, inputs: Inputs, hierarchies: &Hierarchies) -> Result<Self, Error> {
         let linux = spec.linux().as_ref();
         let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "is missing"))?;
-        reject_unsupported(linux)?;
         let namespaces = Namespaces::compile(linux)?;
         let id_maps = IdMaps::compile(linux, &namespaces)?;
         let net_devices = net_devices::compile(linux, &namespaces)?;
@@ -235,6 +236,7 @@ impl Plan {
             net_devices,
             agent: None,
             initial_cpus: None,
+            pid_files: Vec::new(),
             warnings: mounts.warnings,
         };
         plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
@@ -289,10 +291,21 @@ impl Plan {
             net_devices: Vec::new(),
             agent: inputs.agent,
             initial_cpus: affinity.initial,
+            pid_files: Vec::new(),
             warnings: Vec::new(),
         };
         plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
         Ok(plan)
+    }
+
+    /// Files that take the pid of the process before it goes on, such as a resctrl group's `tasks`.
+    pub fn write_pid_to(&mut self, files: Vec<PathBuf>) {
+        self.pid_files = files;
+    }
+
+    /// Whether the parent has something to do for the child before its first step.
+    pub(super) fn must_wait(&self) -> bool {
+        self.id_maps.is_some() || !self.net_devices.is_empty() || !self.pid_files.is_empty()
     }
 
     /// Things the user should know that do not stop the container, one line each.
@@ -397,14 +410,4 @@ fn console(process: &Process, devpts: Option<usize>) -> Result<Step, Error> {
     let devpts = devpts
         .ok_or_else(|| Error::config("process.terminal", "needs a devpts mount at /dev/pts in mounts"))?;
     Ok(Step::Console { devpts, size: console_size(process) })
-}
-
-/// What wharf does not do yet is said, with its path, instead of being passed over.
-fn reject_unsupported(linux: Option<&Linux>) -> Result<(), Error> {
-    match linux.and_then(|linux| linux.intel_rdt().as_ref()) {
-        Some(_) => {
-            Err(Error::config("linux.intelRdt", "is not supported by wharf yet; remove it from the config"))
-        }
-        None => Ok(()),
-    }
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::CpuSet;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -143,8 +144,7 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| step("create a socket pair", errno))?;
-    let must_wait =
-        plan.id_maps.is_some() || !plan.net_devices.is_empty() || cgroup.is_some_and(Cgroup::needs_add);
+    let must_wait = plan.must_wait() || cgroup.is_some_and(Cgroup::needs_add);
     let cloned = clone_into(plan, &prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -183,6 +183,15 @@ fn release(
     }
     if let Some(cgroup) = cgroup.filter(|cgroup| cgroup.needs_add()) {
         cgroup.add(init.pid)?;
+    }
+    for file in &plan.pid_files {
+        // It may only be created by the file system it belongs to.
+        let opened = std::fs::OpenOptions::new().write(true).open(file);
+        let pid = init.pid.as_raw_nonzero().to_string();
+        opened.and_then(|mut file| file.write_all(pid.as_bytes())).map_err(|source| SpawnError::Step {
+            step: format!("write the pid to {}", file.display()),
+            source,
+        })?;
     }
     if must_wait {
         go_on(socket)?;

@@ -59,7 +59,7 @@ fn kernel_features(linux: LinuxFeatureBuilder) -> anyhow::Result<LinuxFeature> {
         .modes(modes.map(|mode| format!("MPOL_{mode}")).to_vec())
         .flags(flags.map(|flag| format!("MPOL_F_{flag}")).to_vec());
     Ok(linux
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
+        .intel_rdt(IntelRdtBuilder::default().enabled(true).build()?)
         .memory_policy(policy.build()?)
         .mount_extensions(MountExtensionsBuilder::default().idmap(idmap).build()?)
         .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
