@@ -309,7 +309,7 @@ mod tests {
             (json!({"closID": "../x"}), "closID"),
             (json!({"closID": "absent"}), "closID"),
         ] {
-            let error = tree.groups(&rdt).err().expect("refused");
+            let error = tree.groups(&rdt).expect_err("refused");
             assert!(error.contains(&format!("linux.intelRdt.{path}: ")), "{error}");
         }
     }
