@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Scratch;
+use common::{Bundle, Scratch};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -56,4 +56,138 @@ fn a_limit_without_its_controller_is_refused_with_its_json_path() {
     let run = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("rdma")]);
     run.fails_with(&["linux.resources.rdma", "controller"]);
     assert_eq!(scratch.oci(["list", "-q"]).ok().stdout, "");
+}
+
+const USUAL: [&str; 6] = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+
+/// Gives a bundle these namespaces; what is in `joined` is joined at this process's.
+fn set_namespaces(bundle: &mut Bundle, kinds: &[&str], joined: &[&str], pid: i64) {
+    let namespace = |kind: &&str| match joined.contains(kind) {
+        true => {
+            json!({"type": kind, "path": format!("/proc/{pid}/ns/{}", if *kind == "network" { "net" } else { kind })})
+        }
+        false => json!({"type": kind}),
+    };
+    bundle.edit(|spec| spec["linux"]["namespaces"] = kinds.iter().map(namespace).collect());
+}
+
+fn map_ids(bundle: &mut Bundle, host: u32) {
+    std::os::unix::fs::chown(bundle.rootfs(), Some(host), Some(host)).expect("chown");
+    bundle.edit(|spec| {
+        spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": host, "size": 65536}]);
+        spec["linux"]["gidMappings"] = spec["linux"]["uidMappings"].clone();
+    });
+}
+
+/// A container that only holds namespaces, as the pause container of a pod; returns its pid.
+fn hold(scratch: &Scratch, kinds: &[&str], host: Option<u32>, hostname: &str) -> i64 {
+    let mut bundle = scratch.bundle(&["/bin/sleep", "1000"]);
+    set_namespaces(&mut bundle, kinds, &[], 0);
+    if let Some(host) = host {
+        map_ids(&mut bundle, host);
+    }
+    bundle.edit(|spec| spec["hostname"] = json!(hostname));
+    let id = scratch.name(&format!("pause-{hostname}"));
+    scratch.oci(["run", "-d", "--bundle", bundle.arg(), &id]).ok();
+    scratch.oci(["state", &id]).ok().json()["pid"].as_i64().expect("a pid")
+}
+
+#[test]
+fn a_container_of_a_pod_joins_its_user_namespace_with_all_that_belongs_to_it() {
+    common::require_root!();
+    let scratch = Scratch::new("pod");
+    let with_user = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"];
+    let pause = hold(&scratch, &with_user, Some(100_000), "pod");
+    let script = "id -u; hostname; readlink /proc/self/ns/net; stat -c %u /proc/sys/net/ipv4/ip_forward; \
+                  mount | grep -c -E 'mqueue|devpts|sysfs|cgroup'; touch /made; ip link | grep -c LOOPBACK; ls /proc | grep -c '^[0-9]'";
+    let net = std::fs::read_link(format!("/proc/{pause}/ns/net")).expect("link");
+    for joined in [&["user", "network", "ipc", "uts"][..], &["user", "network", "ipc", "uts", "pid"]] {
+        let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+        set_namespaces(&mut bundle, &with_user, joined, pause);
+        map_ids(&mut bundle, 100_000);
+        bundle.edit(|spec| drop(spec.as_object_mut().expect("object").remove("hostname")));
+        let outcome = scratch.run(&bundle);
+        assert!(outcome.success(), "{outcome}");
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert_eq!(lines[..4], ["0", "pod", net.to_str().expect("UTF-8"), "0"], "{joined:?}: {outcome}");
+        assert_eq!(lines[5], "1", "{outcome}");
+        let made = std::fs::metadata(bundle.rootfs().join("made")).expect("made inside");
+        assert_eq!(made.uid(), 100_000);
+    }
+}
+
+#[test]
+fn namespaces_of_the_host_are_joined_by_a_container_with_a_user_namespace_of_its_own() {
+    common::require_root!();
+    let scratch = Scratch::new("host-owned");
+    let pause = hold(&scratch, &USUAL, None, "shared");
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "id -u; hostname; readlink /proc/self/ns/net"]);
+    let kinds = ["pid", "network", "ipc", "uts", "mount", "user"];
+    set_namespaces(&mut bundle, &kinds, &["network", "ipc", "uts"], pause);
+    map_ids(&mut bundle, 100_000);
+    // A sysfs belongs to who owns the network namespace, so engines bind the host's here, as runc needs too.
+    bundle.edit(|spec| {
+        drop(spec.as_object_mut().expect("object").remove("hostname"));
+        let mounts = spec["mounts"].as_array_mut().expect("mounts");
+        mounts.retain(|mount| {
+            mount["type"] != "sysfs" && mount["type"] != "mqueue" && mount["type"] != "cgroup"
+        });
+    });
+    let outcome = scratch.run(&bundle);
+    assert!(outcome.success(), "{outcome}");
+    let net = std::fs::read_link(format!("/proc/{pause}/ns/net")).expect("link");
+    assert_eq!(outcome.text(), format!("0\nshared\n{}", net.display()));
+}
+
+#[test]
+fn namespaces_are_joined_by_path_one_and_all() {
+    common::require_root!();
+    let scratch = Scratch::new("joined");
+    let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", "time"];
+    let pause = hold(&scratch, &kinds, None, "all");
+    let joined = ["pid", "network", "ipc", "uts", "cgroup", "time"];
+    let script = "for ns in pid net ipc uts cgroup time; do readlink /proc/self/ns/$ns; done";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    set_namespaces(&mut bundle, &kinds, &joined, pause);
+    bundle.edit(|spec| drop(spec.as_object_mut().expect("object").remove("hostname")));
+    let wanted: Vec<String> = ["pid", "net", "ipc", "uts", "cgroup", "time"]
+        .iter()
+        .map(|name| {
+            std::fs::read_link(format!("/proc/{pause}/ns/{name}")).expect("link").display().to_string()
+        })
+        .collect();
+    let outcome = scratch.run(&bundle);
+    assert_eq!(outcome.text().lines().collect::<Vec<_>>(), wanted, "{outcome}");
+}
+
+#[test]
+fn what_is_left_out_is_shared_with_the_host() {
+    common::require_root!();
+    let scratch = Scratch::new("host-namespaces");
+    let script = "for ns in pid net ipc uts cgroup; do readlink /proc/self/ns/$ns; done";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    set_namespaces(&mut bundle, &["mount"], &[], 0);
+    scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("named")]).fails_with(&["hostname", "uts"]);
+    bundle.edit(|spec| drop(spec.as_object_mut().expect("object").remove("hostname")));
+    let own: Vec<String> = ["pid", "net", "ipc", "uts", "cgroup"]
+        .iter()
+        .map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).expect("link").display().to_string())
+        .collect();
+    let outcome = scratch.run(&bundle);
+    assert_eq!(outcome.text().lines().collect::<Vec<_>>(), own, "{outcome}");
+}
+
+#[test]
+fn a_path_to_another_kind_of_namespace_is_refused_with_its_json_path() {
+    common::require_root!();
+    let scratch = Scratch::new("other-kind");
+    let mut bundle = scratch.bundle(&["/bin/true"]);
+    for (path, words) in [
+        ("/proc/self/ns/net", ["linux.namespaces[3].path", "uts namespace"]),
+        ("/proc/self/ns/absent", ["linux.namespaces[3].path", "No such file"]),
+        ("ns/uts", ["linux.namespaces[3].path", "absolute"]),
+    ] {
+        bundle.edit(|spec| spec["linux"]["namespaces"][3] = json!({"type": "uts", "path": path}));
+        scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("kind")]).fails_with(&words);
+    }
 }

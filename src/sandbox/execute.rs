@@ -81,7 +81,6 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
 impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
-            Step::JoinNamespace(index) => self.join(*index)?,
             Step::JoinProcess(flags) => self.join_process(*flags)?,
             Step::NewSession => drop(rustix::process::setsid()?),
             Step::NewKeyring => new_keyring()?,
@@ -129,10 +128,6 @@ impl Child<'_> {
 
     fn mount(&self, slot: Slot) -> Result<BorrowedFd<'_>, Errno> {
         self.prepared.mounts[slot].as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
-    }
-
-    fn join(&self, index: usize) -> Result<(), Errno> {
-        rustix::thread::move_into_link_name_space(self.prepared.joins[index].as_fd(), None)
     }
 
     fn join_process(&self, flags: u32) -> Result<(), Errno> {

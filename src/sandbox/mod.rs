@@ -12,6 +12,7 @@
 //! ```
 
 mod capabilities;
+mod clone;
 mod console;
 pub mod default_spec;
 mod devices;

@@ -115,12 +115,14 @@ impl IdMaps {
     pub(super) fn compile(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Option<Self>, Error> {
         let uid = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
         let gid = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+        if namespaces.joins(LinuxNamespaceType::User) {
+            // It has its maps already; engines repeat them here (CRI does for every container of a pod).
+            return Ok(None);
+        }
         if !namespaces.makes(LinuxNamespaceType::User) {
             return match (uid, gid) {
                 ([], []) => Ok(None),
-                _ => {
-                    Err(Error::config("linux.uidMappings", "needs a new user namespace in linux.namespaces"))
-                }
+                _ => Err(Error::config("linux.uidMappings", "needs a user namespace in linux.namespaces")),
             };
         }
         Ok(Some(Self { uid: id_map("linux.uidMappings", uid)?, gid: id_map("linux.gidMappings", gid)? }))

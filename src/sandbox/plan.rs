@@ -320,12 +320,7 @@ impl Plan {
 const DEFERRED: u64 = (libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME) as u64;
 
 fn enter_namespaces(spec: &Spec, namespaces: &Namespaces, new_keyring: bool) -> Result<Vec<Step>, Error> {
-    let joined_in_child =
-        |join: &&Join| !matches!(join.kind, LinuxNamespaceType::Pid | LinuxNamespaceType::Time);
     let mut steps: Vec<Step> = Vec::with_capacity(64);
-    for (index, _) in namespaces.joins.iter().enumerate().filter(|(_, join)| joined_in_child(join)) {
-        steps.push(Step::JoinNamespace(index));
-    }
     steps.push(Step::NewSession);
     if new_keyring {
         steps.push(Step::NewKeyring);

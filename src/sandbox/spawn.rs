@@ -1,4 +1,5 @@
 //! The parent's side of a Plan's execution.
+use super::clone::clone_into;
 use super::execute::execute;
 use super::mounts::{open_root, open_sources};
 use super::net_devices;
@@ -9,13 +10,12 @@ use super::step::Step;
 use super::target::Target;
 use super::user_namespace::write_maps;
 use crate::cgroup::{self, Cgroup};
-use crate::sys::clone::{Cloned, clone_child};
+use crate::sys::clone::Cloned;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions};
-use rustix::thread::CpuSet;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -278,7 +278,7 @@ pub(super) fn program_words(name: &str, searched: bool, errno: i32) -> String {
     }
 }
 
-fn step(text: &str, errno: Errno) -> SpawnError {
+pub(super) fn step(text: &str, errno: Errno) -> SpawnError {
     SpawnError::Step { step: text.to_owned(), source: errno.into() }
 }
 
@@ -286,73 +286,6 @@ fn reap(init: &Init) {
     // Both can only fail when the child is gone already.
     let _ = rustix::process::pidfd_send_signal(&init.pidfd, Signal::KILL);
     let _ = rustix::process::waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
-}
-
-/// Clones with the pid and time namespaces that only a parent can choose for its child, and leaves the
-/// caller's own choice as it was.
-fn clone_into(plan: &Plan, prepared: &Prepared, cgroup: Option<&Cgroup>) -> Result<Cloned, SpawnError> {
-    let mut restore = Vec::new();
-    for (join, fd) in plan.joins.iter().zip(&prepared.joins) {
-        if matches!(join.kind, LinuxNamespaceType::Pid | LinuxNamespaceType::Time) {
-            let own =
-                if join.kind == LinuxNamespaceType::Pid { "/proc/self/ns/pid" } else { "/proc/self/ns/time" };
-            restore.push(open_host(Path::new(own), "linux.namespaces")?);
-            rustix::thread::move_into_link_name_space(fd.as_fd(), None)
-                .map_err(|errno| step(&format!("join {} ({})", join.path.display(), join.at), errno))?;
-        }
-    }
-    if let Some(init) = &prepared.init {
-        restore.push(open_host(Path::new("/proc/self/ns/pid"), "linux.namespaces")?);
-        let flags = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
-        rustix::thread::move_into_thread_name_spaces(init.as_fd(), flags)
-            .map_err(|errno| step("join the container's pid namespace", errno))?;
-    }
-    if plan.new_time_namespace {
-        restore.push(open_host(Path::new("/proc/self/ns/time"), "linux.namespaces")?);
-        crate::sys::namespace::unshare(rustix::thread::UnshareFlags::NEWTIME)
-            .map_err(|errno| step("create the time namespace (linux.namespaces)", errno))?;
-        if let Some(offsets) = &plan.time_offsets {
-            std::fs::write("/proc/self/timens_offsets", offsets)
-                .map_err(|source| SpawnError::Step { step: "set linux.timeOffsets".to_owned(), source })?;
-        }
-    }
-    let joining = prepared.init.is_some() || !plan.joins.is_empty();
-    if joining {
-        // Processes that are inside already must not reach the child's descriptors of the host through
-        // /proc/PID/fd (CVE-2016-9962); execve makes it dumpable again.
-        set_dumpable(DumpableBehavior::NotDumpable)?;
-    }
-    let own_cpus = plan.initial_cpus.as_ref().map(restrict_cpus).transpose()?;
-    let into = cgroup.and_then(Cgroup::clone_into_fd);
-    let cloned = clone_child(plan.clone_flags, into);
-    if let Some(own) = own_cpus.filter(|_| !matches!(cloned, Ok(Cloned::Child))) {
-        let restored = rustix::thread::sched_setaffinity(None, &own);
-        restored.map_err(|errno| step("return to wharf's own CPUs", errno))?;
-    }
-    let cloned = cloned.map_err(|errno| step("clone the container's process", errno))?;
-    if matches!(cloned, Cloned::Parent { .. }) {
-        if joining {
-            set_dumpable(DumpableBehavior::Dumpable)?;
-        }
-        for namespace in &restore {
-            rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
-                .map_err(|errno| step("return to wharf's own namespaces", errno))?;
-        }
-    }
-    Ok(cloned)
-}
-
-/// Has the calling thread, and with it the child to come, run on these CPUs only; returns what it had.
-fn restrict_cpus(cpus: &CpuSet) -> Result<CpuSet, SpawnError> {
-    let failed = |errno| step("set the CPU affinity (process.execCPUAffinity.initial)", errno);
-    let own = rustix::thread::sched_getaffinity(None).map_err(failed)?;
-    rustix::thread::sched_setaffinity(None, cpus).map_err(failed)?;
-    Ok(own)
-}
-
-fn set_dumpable(behavior: DumpableBehavior) -> Result<(), SpawnError> {
-    rustix::process::set_dumpable_behavior(behavior)
-        .map_err(|errno| step("hide the entering process from the container (PR_SET_DUMPABLE)", errno))
 }
 
 fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {

@@ -48,8 +48,6 @@ pub(super) struct Limit {
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// `setns(2)` on a namespace opened by the parent (index into the Plan's joins).
-    JoinNamespace(usize),
     /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
     JoinProcess(u32),
     NewSession,
@@ -201,9 +199,6 @@ impl Step {
 
     fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::JoinNamespace(index) => {
-                write!(out, "join the namespace of linux.namespaces (join {index})")
-            }
             Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
             Self::NewSession => out.write_str("create a session"),
             Self::NewKeyring => {

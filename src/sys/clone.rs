@@ -27,8 +27,21 @@ pub enum Cloned {
 /// # Errors
 /// The kernel's, see `clone3(2)`.
 pub fn clone_child(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+    clone(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// As [`clone_child`], but the new process is a child of the caller's parent (`CLONE_PARENT`), which it
+/// signals as the caller does.
+///
+/// # Errors
+/// The kernel's, see `clone3(2)`.
+pub fn clone_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
+    clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
+}
+
+fn clone(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
     let mut pidfd: libc::c_int = -1;
-    let mut flags = namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    let mut flags = flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     if cgroup.is_some() {
         flags |= CLONE_INTO_CGROUP;
     }
@@ -37,7 +50,7 @@ pub fn clone_child(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cl
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         stack: 0,
         stack_size: 0,
         tls: 0,
