@@ -240,6 +240,48 @@ fn all_capabilities_can_be_had_in_a_new_user_namespace_and_exec_adjusts_oom_ther
     assert_eq!(shown, format!("{mask}{mask}500\n500\n0 7\n"));
 }
 
+#[test]
+fn ids_that_the_user_namespace_does_not_map_are_refused_by_path() {
+    common::require_root!();
+    let scratch = Scratch::new("unmapped");
+    let user = |user: Value| {
+        move |spec: &mut Value| {
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+            spec["linux"]["uidMappings"] = map.clone();
+            spec["linux"]["gidMappings"] = map;
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            spec["process"]["user"] = user;
+        }
+    };
+    refused(&scratch, &["process.user.uid: 1000 is not mapped"], user(json!({"uid": 1000, "gid": 0})));
+    let groups = json!({"uid": 0, "gid": 0, "additionalGids": [1, 70000]});
+    refused(&scratch, &["process.user.additionalGids[1]: 70000", "linux.gidMappings"], user(groups));
+}
+
+#[test]
+fn exec_takes_over_the_containers_process_and_a_process_file_replaces_it() {
+    common::require_root!();
+    let scratch = Scratch::new("takeover");
+    let (_bundle, id) = sleeper(&scratch, |spec| {
+        spec["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+        spec["process"]["noNewPrivileges"] = json!(true);
+        spec["process"]["commandLine"] = json!("ignored on Linux");
+        spec["process"]["user"] = json!({"uid": 0, "gid": 0, "umask": 0o27, "username": "ignored on Linux"});
+        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]});
+    });
+    let script = "cut -d' ' -f19,41 /proc/$$/stat; umask; grep -E 'NoNewPrivs|CapEff' /proc/$$/status | cut -f2; \
+                  mkdir /made 2>&1";
+    let refusal = "mkdir: can't create directory '/made': No space left on device\n";
+    let shown = scratch.oci(["exec", &id, "/bin/sh", "-c", script]).exits(1).stdout;
+    assert_eq!(shown, format!("7 3\n0027\n0000000020000420\n1\n{refusal}"));
+    let file = scratch.path().join("process.json");
+    let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]});
+    std::fs::write(&file, process.to_string()).unwrap();
+    let shown = scratch.oci(["exec", "--process", file.to_str().unwrap(), &id]).exits(1).stdout;
+    assert_eq!(shown, format!("0 0\n0022\n0000000000000000\n0\n{refusal}"), "seccomp stays");
+}
+
 /// One end of a veth pair on the host for the time of a test; the other end goes with it.
 struct Device(String);
 

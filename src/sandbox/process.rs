@@ -6,7 +6,7 @@ use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{memory_policy, personality, rlimits, scheduling, seccomp};
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, Process, Spec, User};
 use rustix::process::Gid;
 use std::ffi::CString;
 
@@ -34,6 +34,9 @@ impl Plan {
             capabilities,
             keep_effective: filter.is_some() && !no_new_privileges,
         };
+        if user_namespace {
+            check_mapped(spec.linux().as_ref(), user)?;
+        }
         let cwd = working_directory(process)?;
         let keep_below = preserve_fds.saturating_add(3);
         self.steps.push(Step::Streams { keep_below, owner: user.uid() });
@@ -84,6 +87,28 @@ pub(super) fn before_namespaces(process: &Process, has_sysctls: bool) -> Result<
     }
     steps.extend(oom_score_adj(process)?);
     Ok(steps)
+}
+
+/// The kernel's answer to an id that the user namespace does not map is only EINVAL. Where the config has
+/// no map, the namespace is one that is joined, and its maps are its own.
+fn check_mapped(linux: Option<&Linux>, user: &User) -> Result<(), Error> {
+    let Some(linux) = linux else { return Ok(()) };
+    let check = |at: &str, id: u32, maps: &Option<Vec<LinuxIdMapping>>, field: &str| {
+        let maps = maps.as_deref().unwrap_or_default();
+        let covers =
+            |map: &LinuxIdMapping| id.checked_sub(map.container_id()).is_some_and(|n| n < map.size());
+        if maps.is_empty() || maps.iter().any(covers) {
+            return Ok(());
+        }
+        Err(Error::config(at, format!("{id} is not mapped in the user namespace; add it to {field}")))
+    };
+    check("process.user.uid", user.uid(), linux.uid_mappings(), "linux.uidMappings")?;
+    check("process.user.gid", user.gid(), linux.gid_mappings(), "linux.gidMappings")?;
+    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+        let at = format!("process.user.additionalGids[{index}]");
+        check(&at, *gid, linux.gid_mappings(), "linux.gidMappings")?;
+    }
+    Ok(())
 }
 
 fn working_directory(process: &Process) -> Result<Target, Error> {
