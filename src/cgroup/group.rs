@@ -23,10 +23,10 @@ const CREATE_ATTEMPTS: u32 = 8;
 pub struct Record {
     /// Directory in the cgroup2 hierarchy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    v2: Option<PathBuf>,
+    pub(super) v2: Option<PathBuf>,
     /// Controllers and directory in each v1 hierarchy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    v1: Vec<(Vec<String>, PathBuf)>,
+    pub(super) v1: Vec<(Vec<String>, PathBuf)>,
 }
 
 impl Record {
@@ -317,7 +317,7 @@ fn located(error: Error, write: &Write) -> Error {
     }
 }
 
-fn open(directory: &Path) -> Result<OwnedFd, Error> {
+pub(super) fn open(directory: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, directory, flags, Mode::empty())
         .map_err(|errno| Error::file("open", directory)(errno.into()))

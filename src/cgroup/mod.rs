@@ -6,6 +6,7 @@
 //! error before anything exists. [`Cgroup`] makes the directories, writes, and removes them.
 
 mod details;
+mod below;
 mod error;
 mod freezer;
 mod group;
@@ -19,6 +20,7 @@ mod tree;
 mod update;
 
 pub use details::{Bounded, Details, DeviceCount, Pressure, Stall};
+pub use below::Below;
 pub use error::Error;
 pub use group::{Cgroup, Record};
 pub use hierarchies::Hierarchies;

@@ -1,18 +1,17 @@
 //! `exec`: one more process in a running container.
 use super::directory::CONFIG_FILE;
 use super::state::State;
-use super::{Child, Container, Error, Status, config, resctrl};
+use super::{Child, Container, Error, ExecOptions, Status, config, resctrl};
+use crate::cgroup::{Below, Cgroup, Hierarchies};
 use crate::sandbox::seccomp::Agent;
-use crate::sandbox::{self, ExecInputs, Init, Plan, Stdio};
+use crate::sandbox::{self, ExecInputs, Init, Plan};
 use oci_spec::runtime::{Process, Spec};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
 pub(super) fn exec(
     container: &Container,
     process: &Process,
-    stdio: Stdio,
-    console_socket: Option<OwnedFd>,
-    preserve_fds: u32,
+    options: ExecOptions,
 ) -> Result<Child, Error> {
     let spec = used_config(container)?;
     match container.status()? {
@@ -23,8 +22,22 @@ pub(super) fn exec(
             return Err(Error::WrongStatus { action: "exec in", id, status });
         }
     }
-    let inputs = ExecInputs { stdio, console_socket, preserve_fds, ..ExecInputs::default() };
-    spawn(container, &spec, process, inputs)
+    let ExecOptions { stdio, console, preserve_fds, below } = options;
+    let inputs = ExecInputs { stdio, console_socket: console, preserve_fds, ..ExecInputs::default() };
+    let other = group(container, &below)?;
+    spawn_in(container, &spec, process, inputs, other.as_ref().unwrap_or(container.own_cgroup()))
+}
+
+/// The group that the process joins when it is not the container's own.
+fn group(container: &Container, below: &Below) -> Result<Option<Cgroup>, Error> {
+    let own = container.own_cgroup();
+    if *below != Below::default() {
+        return Ok(Some(own.below(below)?));
+    }
+    match container.pid() {
+        Some(first) => Ok(own.beside(first, &Hierarchies::detect()?)?),
+        None => Ok(None),
+    }
 }
 
 /// Starts a process in the namespaces and the cgroup of a container that has a first process.
@@ -32,14 +45,24 @@ pub(super) fn spawn(
     container: &Container,
     spec: &Spec,
     process: &Process,
+    inputs: ExecInputs,
+) -> Result<Child, Error> {
+    spawn_in(container, spec, process, inputs, container.own_cgroup())
+}
+
+fn spawn_in(
+    container: &Container,
+    spec: &Spec,
+    process: &Process,
     mut inputs: ExecInputs,
+    cgroup: &Cgroup,
 ) -> Result<Child, Error> {
     inputs.agent = agent(container, spec, container.status()?);
     let init = container.pidfd()?;
     let mut plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
     let resctrl = container.record.resctrl.as_ref();
     plan.write_pid_to(resctrl.map(resctrl::Record::task_files).unwrap_or_default());
-    let Init { pid, pidfd } = sandbox::spawn(&plan, Some(container.own_cgroup()))?;
+    let Init { pid, pidfd } = sandbox::spawn(&plan, Some(cgroup))?;
     Ok(Child { pid, pidfd })
 }
 

@@ -46,7 +46,7 @@ pub use signal::parse_signal;
 pub use state::State;
 pub use status::Status;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Below, Cgroup};
 use crate::sandbox::{Rootfs, Stdio};
 use directory::StateDirectory;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
@@ -84,6 +84,19 @@ pub struct CreateOptions {
 /// The kernel's, see `connect(2)`.
 pub fn connect_socket(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket::connect(path)?)
+}
+
+/// What the caller of [`Container::exec`] decides beside the process.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// The standard streams.
+    pub stdio: Stdio,
+    /// A connected socket that receives the terminal's master.
+    pub console: Option<OwnedFd>,
+    /// File descriptors 3..3+N that the process keeps.
+    pub preserve_fds: u32,
+    /// A group below the container's cgroup.
+    pub below: Below,
 }
 
 /// One container on disk.
@@ -230,14 +243,8 @@ impl Container {
     ///
     /// # Errors
     /// In runc's words when the program cannot be executed.
-    pub fn exec(
-        &self,
-        process: &Process,
-        stdio: Stdio,
-        console: Option<OwnedFd>,
-        preserve_fds: u32,
-    ) -> Result<Child, Error> {
-        exec::exec(self, process, stdio, console, preserve_fds)
+    pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<Child, Error> {
+        exec::exec(self, process, options)
     }
 
     /// Saves it to an image by CRIU. Unless it is to go on, it is deleted then.

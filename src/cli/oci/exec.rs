@@ -4,7 +4,10 @@ use super::launch::{Console, check_preserved};
 use super::pidfd_socket::PidfdSocket;
 use super::{foreground, pid_file};
 use crate::cli::terminal::Signals;
-use crate::container::{Child, Container, ContainerId, Status, connect_socket, read_process, seal};
+use crate::cgroup::Below;
+use crate::container::{
+    Child, Container, ContainerId, ExecOptions, Status, connect_socket, read_process, seal,
+};
 use crate::sandbox::Stdio;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -68,9 +71,9 @@ pub(super) struct Exec {
     /// Pass file descriptors 3 to 3+N-1 on to the process
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
-    /// Not supported: a cgroup below the container's
-    #[arg(long, value_name = "CGROUP")]
-    cgroup: Option<String>,
+    /// Run it in an existing cgroup below the container's; with controllers for v1 alone, again for others
+    #[arg(long, value_name = "[CONTROLLER[,...]:]PATH")]
+    cgroup: Vec<String>,
     /// Do not refuse a paused container; the process starts when it is resumed
     #[arg(long)]
     ignore_paused: bool,
@@ -79,11 +82,7 @@ pub(super) struct Exec {
 impl Exec {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         seal::ensure()?;
-        if self.cgroup.is_some() {
-            bail!(
-                "exec --cgroup is not supported yet; leave it out, and the process joins the container's cgroup"
-            );
-        }
+        let below = Below::parse(&self.cgroup)?;
         let container = Container::load(&context.root, &self.id)?;
         if !self.ignore_paused && container.status()? == Status::Paused {
             bail!("cannot exec in a paused container (use --ignore-paused to override)");
@@ -96,7 +95,9 @@ impl Exec {
         let socket = self.socket(their_end)?;
         let pidfd_socket = PidfdSocket::connect(self.pidfd_socket.as_deref())?;
         let signals = Signals::block().context("block signals")?;
-        let child = container.exec(&process, Stdio::default(), socket, self.preserve_fds)?;
+        let stdio = Stdio::default();
+        let options = ExecOptions { stdio, console: socket, preserve_fds: self.preserve_fds, below };
+        let child = container.exec(&process, options)?;
         self.attend(&child, console, &pidfd_socket, &signals)
     }
 

@@ -1,7 +1,7 @@
 //! `wharf exec`
 use super::values::environment;
 use crate::cli::terminal::{self, Signals};
-use crate::container::{Child, Container, seal};
+use crate::container::{Child, Container, ExecOptions, seal};
 use crate::image::find_user;
 use crate::sandbox::Stdio;
 use crate::service::{Error, Instance, Roots, reconcile};
@@ -52,8 +52,9 @@ impl Exec {
         let process = self.process(&instance, &container)?;
         let (console, socket) = self.console()?;
         let stdio = if self.interactive || self.tty { Stdio::default() } else { without_input()? };
+        let options = ExecOptions { stdio, console: socket, ..ExecOptions::default() };
         let signals = Signals::block().context("block signals")?;
-        let child = container.exec(&process, stdio, socket, 0).map_err(Error::from)?;
+        let child = container.exec(&process, options).map_err(Error::from)?;
         attend(&child, console, &signals)
     }
 
