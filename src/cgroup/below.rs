@@ -84,7 +84,8 @@ impl Cgroup {
         if let Some((unknown, _)) =
             below.by_controller.iter().find(|(name, _)| self.v1_hierarchy(name).is_none())
         {
-            let reason = format!("no v1 hierarchy has the controller {unknown}; on cgroup v2 give a path alone");
+            let reason =
+                format!("no v1 hierarchy has the controller {unknown}; on cgroup v2 give a path alone");
             return Err(Error::config(AT, reason));
         }
         let mut record = Record::default();
@@ -158,7 +159,9 @@ mod tests {
 
     #[test]
     fn what_leaves_the_container_or_is_ambiguous_is_refused() {
-        for values in [&["../other"][..], &["cpu:a/../../b"], &["a", "b"], &["cpu:a", "b"], &["cpu:a", "cpu:b"]] {
+        for values in
+            [&["../other"][..], &["cpu:a/../../b"], &["a", "b"], &["cpu:a", "b"], &["cpu:a", "cpu:b"]]
+        {
             assert!(parse(values).unwrap_err().starts_with("--cgroup: "), "{values:?}");
         }
         for values in [&[":a"][..], &["cpu,:a"], &["cpu:a:b"]] {

@@ -5,8 +5,8 @@
 //! spec's limits into plain writes for those places, so that whatever the host cannot honour is an
 //! error before anything exists. [`Cgroup`] makes the directories, writes, and removes them.
 
-mod details;
 mod below;
+mod details;
 mod error;
 mod freezer;
 mod group;
@@ -19,8 +19,8 @@ mod stats;
 mod tree;
 mod update;
 
-pub use details::{Bounded, Details, DeviceCount, Pressure, Stall};
 pub use below::Below;
+pub use details::{Bounded, Details, DeviceCount, Pressure, Stall};
 pub use error::Error;
 pub use group::{Cgroup, Record};
 pub use hierarchies::Hierarchies;

@@ -8,11 +8,7 @@ use crate::sandbox::{self, ExecInputs, Init, Plan};
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::AsFd as _;
 
-pub(super) fn exec(
-    container: &Container,
-    process: &Process,
-    options: ExecOptions,
-) -> Result<Child, Error> {
+pub(super) fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<Child, Error> {
     let spec = used_config(container)?;
     match container.status()? {
         Status::Created | Status::Running | Status::Paused => {}

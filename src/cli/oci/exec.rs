@@ -3,8 +3,8 @@ use super::context::Context;
 use super::launch::{Console, check_preserved};
 use super::pidfd_socket::PidfdSocket;
 use super::{foreground, pid_file};
-use crate::cli::terminal::Signals;
 use crate::cgroup::Below;
+use crate::cli::terminal::Signals;
 use crate::container::{
     Child, Container, ContainerId, ExecOptions, Status, connect_socket, read_process, seal,
 };
