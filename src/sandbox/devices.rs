@@ -44,7 +44,8 @@ pub(super) fn compile(listed: &[LinuxDevice], bind: bool, mounts: &mut Mounts) -
     }
     for (index, device) in listed.iter().enumerate() {
         let at = format!("linux.devices[{index}]");
-        steps.push(if bind {
+        // A pipe is no device: a user namespace may make it, and the host has none to bind.
+        steps.push(if bind && device.typ() != LinuxDeviceType::P {
             let target = target(device.path(), &at)?;
             Step::Attach { slot: mounts.host(device.path(), &at), target }
         } else {

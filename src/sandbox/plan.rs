@@ -110,7 +110,6 @@ pub struct ExecInputs {
 pub(super) enum Root {
     New {
         rootfs: Rootfs,
-        shared: bool,
     },
     /// The root of the mount namespace that is joined.
     Joined {
@@ -175,7 +174,6 @@ impl Plan {
         };
         let mut steps = before_namespaces(process, !sysctl.is_empty())?;
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
-        let shared = propagation.is_some_and(|(flag, _)| flag == libc::MS_SHARED);
         steps.push(Step::IsolateMounts);
 
         let mut devices = match mounts.binds_dev {
@@ -221,7 +219,7 @@ impl Plan {
         let program = Program::compile(process, home)?;
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         let mut plan = Self {
-            root: Root::New { rootfs: inputs.rootfs, shared },
+            root: Root::New { rootfs: inputs.rootfs },
             clone_flags: namespaces.new & !DEFERRED,
             new_time_namespace: namespaces.makes(LinuxNamespaceType::Time),
             joins: namespaces.joins,

@@ -295,7 +295,7 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     }
     let mounts = open_sources(&plan.sources)?;
     let (root, init) = match &plan.root {
-        Root::New { rootfs, shared } => (Some(open_root(rootfs, *shared)?), None),
+        Root::New { rootfs } => (Some(open_root(rootfs)?), None),
         Root::Joined { init } => {
             let init = init
                 .try_clone()

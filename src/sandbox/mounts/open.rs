@@ -117,7 +117,7 @@ fn open_null() -> Result<OwnedFd, SpawnError> {
 }
 
 /// Opens the container's root.
-pub(in crate::sandbox) fn open_root(rootfs: &Rootfs, shared: bool) -> Result<OwnedFd, SpawnError> {
+pub(in crate::sandbox) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, SpawnError> {
     match rootfs {
         Rootfs::Tree(tree) => tree
             .try_clone()
@@ -126,10 +126,9 @@ pub(in crate::sandbox) fn open_root(rootfs: &Rootfs, shared: bool) -> Result<Own
             let error = host_error("root.path", path);
             let flags = CLONE | OpenTreeFlags::AT_RECURSIVE;
             let fd = rustix::mount::open_tree(CWD, path, flags).map_err(&error)?;
-            if !shared {
-                let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-                mount_setattr(fd.as_fd(), c"", true, &attr).map_err(&error)?;
-            }
+            // Whatever linux.rootfsPropagation says, which comes last: pivot_root(2) takes no shared root.
+            let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+            mount_setattr(fd.as_fd(), c"", true, &attr).map_err(&error)?;
             Ok(fd)
         }
     }
