@@ -32,6 +32,7 @@ fn inside(script: &str, no_new_privileges: bool) -> String {
     let inputs = Inputs {
         bundle: std::path::PathBuf::new(),
         rootfs: Rootfs::Directory(rootfs.path().to_owned()),
+        cgroup: None,
         stdio: Stdio {
             stdin: Some(File::open("/dev/null").unwrap().into()),
             stdout: stream(&output),

@@ -190,4 +190,22 @@ fn a_path_to_another_kind_of_namespace_is_refused_with_its_json_path() {
         bundle.edit(|spec| spec["linux"]["namespaces"][3] = json!({"type": "uts", "path": path}));
         scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("kind")]).fails_with(&words);
     }
+
+#[test]
+fn without_a_cgroup_namespace_a_container_sees_its_own_group_and_nothing_above() {
+    common::require_root!();
+    let scratch = Scratch::new("owncg");
+    let script = "grep -e ' - cgroup' /proc/self/mountinfo | cut -d ' ' -f 4; echo > /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", script]);
+    bundle.edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    });
+    let outcome = scratch.run(&bundle);
+    let roots: Vec<&str> = outcome.stdout.lines().collect();
+    assert!(!roots.is_empty(), "{outcome}");
+    for root in roots {
+        assert!(root.starts_with("/wharf/run"), "{root} is not the container's own group: {outcome}");
+    }
+    assert_ne!(outcome.code, Some(0), "it is read-only: {outcome}");
 }

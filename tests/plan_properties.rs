@@ -142,6 +142,7 @@ fn compile(bundle: &tempfile::TempDir, process: &Value) -> Result<(), String> {
     let inputs = Inputs {
         bundle: std::path::PathBuf::new(),
         rootfs: Rootfs::Directory(bundle.path().to_owned()),
+        cgroup: None,
         stdio: Stdio::default(),
         console_socket: None,
         start_socket: None,

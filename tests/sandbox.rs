@@ -82,6 +82,7 @@ impl Box {
         let inputs = Inputs {
             bundle: std::path::PathBuf::new(),
             rootfs: Rootfs::Directory(self.rootfs.path().to_owned()),
+            cgroup: None,
             stdio: Stdio { stdin: Some(null()), stdout: stream(), stderr: stream() },
             console_socket: None,
             start_socket,

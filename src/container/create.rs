@@ -75,6 +75,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(draft.record.rootfs.clone())),
         bundle: draft.record.bundle.clone(),
+        cgroup: Some(draft.record.cgroup.clone()),
         stdio: options.stdio,
         console_socket,
         start_socket: Some(rustix::io::fcntl_dupfd_cloexec(&start_socket, 3).map_err(state_error)?),

@@ -2,7 +2,7 @@
 //!
 //! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
 //! changes nothing: every error of a config is found before any process exists.
-use super::mounts::{Mounts, OwnUserNamespace, Source};
+use super::mounts::{CgroupView, Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::net_devices::NetDevice;
 use super::process::{before_namespaces, check_terminal, console_size};
@@ -12,7 +12,7 @@ use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{devices, home, mounts, net_devices, scheduling, seccomp, sysctl};
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{self, Hierarchies};
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CpuSet;
 use std::ffi::CString;
@@ -76,6 +76,8 @@ pub struct Inputs {
     pub rootfs: Rootfs,
     /// Where relative sources of bind mounts start: config.md#mounts.
     pub bundle: PathBuf,
+    /// The container's cgroup, which is bound where no cgroup namespace hides what is above it.
+    pub cgroup: Option<cgroup::Record>,
     /// The standard streams.
     pub stdio: Stdio,
     /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
@@ -158,11 +160,12 @@ impl Plan {
         let net_devices = net_devices::compile(linux, &namespaces)?;
         let time_offsets = time_offsets(linux, &namespaces)?;
         let own = OwnUserNamespace::of(linux, &namespaces);
+        let own_cgroup_root = namespaces.isolates(LinuxNamespaceType::Cgroup);
         let mut mounts = Mounts::compile(
             spec.mounts().as_deref().unwrap_or_default(),
             own,
             &inputs.bundle,
-            Some(hierarchies),
+            CgroupView { hierarchies, bound: inputs.cgroup.as_ref().filter(|_| !own_cgroup_root) },
         )?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;

@@ -100,7 +100,9 @@ impl Call {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
         let words: Vec<String> = words.map(|word| quoted_for_shell(&word.to_string_lossy())).collect();
         let command = format!("stty rows {rows} cols {columns}; exec {}", words.join(" "));
-        let call = Self::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        let mut call = Self::new("script").args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        let variables = self.command.get_envs().filter_map(|(key, value)| Some((key, value?)));
+        call.command.envs(variables);
         Self { stdin: self.stdin.or_else(|| Some(Vec::new())), limit: self.limit, ..call }
     }
     /// The command itself, for what this type does not offer. Standard streams are set on start.

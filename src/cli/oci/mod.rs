@@ -30,8 +30,8 @@ use clap::{Parser, Subcommand};
 use context::{Context, GlobalOptions};
 use std::process::ExitCode;
 
-/// What `--version` says: the program's own version and the specification's, as runc does.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+/// What `--version` says, in the form that engines read: `NAME version X`, and the specification's.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
 #[derive(Debug, Parser)]
 #[command(name = "wharf-oci", version = VERSION)]

@@ -1,4 +1,5 @@
 //! `mounts`: every entry becomes a detached mount and the place where it is attached.
+mod cgroups;
 mod id_maps;
 mod open;
 mod options;
@@ -11,8 +12,8 @@ pub(super) use options::rootfs_propagation;
 use super::plan::Error;
 use super::step::{NewMount, Slot, Step};
 use super::target::Target;
-use crate::cgroup::Hierarchies;
 use crate::sys::mount::MountAttr;
+pub(super) use cgroups::CgroupView;
 use id_maps::IdMap;
 use oci_spec::runtime::Mount;
 use options::MountOptions;
@@ -77,11 +78,11 @@ impl Mounts {
         mounts: &[Mount],
         own: OwnUserNamespace<'_>,
         bundle: &Path,
-        hierarchies: Option<&Hierarchies>,
+        cgroups: CgroupView<'_>,
     ) -> Result<Self, Error> {
         let mut compiled = Self { bundle: bundle.to_owned(), ..Self::default() };
         for (index, mount) in mounts.iter().enumerate() {
-            compiled.add(mount, &format!("mounts[{index}]"), own, hierarchies)?;
+            compiled.add(mount, &format!("mounts[{index}]"), own, cgroups)?;
         }
         Ok(compiled)
     }
@@ -91,7 +92,7 @@ impl Mounts {
         mount: &Mount,
         at: &str,
         own: OwnUserNamespace<'_>,
-        hierarchies: Option<&Hierarchies>,
+        cgroups: CgroupView<'_>,
     ) -> Result<(), Error> {
         let words = mount.options().as_deref().unwrap_or_default();
         let options = MountOptions::parse(words);
@@ -123,10 +124,9 @@ impl Mounts {
         } else if binds {
             self.binds_dev |= destination == Path::new("/dev");
             self.bind(mount, target, options, id_map, at)?;
-        } else if fstype == "cgroup" && hierarchies.is_some_and(Hierarchies::has_v1) {
-            self.cgroup_v1(&destination, &target, &options, at, hierarchies)?;
+        } else if matches!(fstype, "cgroup" | "cgroup2") {
+            self.cgroup(mount, target, &options, at, cgroups)?;
         } else {
-            let fstype = if fstype == "cgroup" { "cgroup2" } else { fstype };
             self.new_filesystem(mount, fstype, target, &options, at)?;
         }
         Ok(())
@@ -290,36 +290,6 @@ impl Mounts {
             at: target.to_string(),
         }));
         Ok(slot)
-    }
-
-    /// On a host whose controllers live on v1, `cgroup` is a small tmpfs with one mount per hierarchy,
-    /// as programs inside expect it; the cgroup namespace makes each show the container's own group.
-    fn cgroup_v1(
-        &mut self,
-        destination: &Path,
-        target: &Target,
-        options: &MountOptions,
-        at: &str,
-        hierarchies: Option<&Hierarchies>,
-    ) -> Result<(), Error> {
-        let writable = options.attr.set & !RDONLY;
-        let data = [("mode", Some("755")), ("size", Some("64k"))];
-        let slot = self.create("tmpfs", Some("tmpfs"), &data, writable, target, at)?;
-        self.attach.push(Step::Attach { slot, target: target.clone() });
-        for hierarchy in hierarchies.map(Hierarchies::container_mounts).unwrap_or_default() {
-            let inner = Target::parse(&destination.join(&hierarchy.name))
-                .ok_or_else(|| Error::config(at, "holds a NUL byte"))?;
-            let data: Vec<_> =
-                hierarchy.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
-            let slot = self.create(hierarchy.fstype, Some("cgroup"), &data, options.attr.set, &inner, at)?;
-            self.attach.push(Step::Attach { slot, target: inner });
-        }
-        let attr = MountAttr { set: options.attr.set & RDONLY, ..MountAttr::default() };
-        if !attr.is_empty() {
-            self.attach.push(Step::SetAttr { target: target.clone(), attr, recursive: false });
-        }
-        self.after(target, options);
-        Ok(())
     }
 }
 

@@ -1,0 +1,91 @@
+//! Mounts of type `cgroup`: a container is shown its own control group, and nothing above it.
+use super::{HostTree, MountOptions, Mounts, RDONLY, Source, Symlink};
+use crate::cgroup::{Hierarchies, Record};
+use crate::sandbox::plan::Error;
+use crate::sandbox::step::Step;
+use crate::sandbox::target::Target;
+use crate::sys::mount::MountAttr;
+use oci_spec::runtime::Mount;
+use std::path::Path;
+
+/// What a container is to see.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sandbox) struct CgroupView<'a> {
+    /// The host's hierarchies.
+    pub(in crate::sandbox) hierarchies: &'a Hierarchies,
+    /// The container's own group, where no cgroup namespace keeps a mount of a hierarchy from showing the
+    /// whole of it.
+    pub(in crate::sandbox) bound: Option<&'a Record>,
+}
+
+impl Mounts {
+    pub(super) fn cgroup(
+        &mut self,
+        mount: &Mount,
+        target: Target,
+        options: &MountOptions,
+        at: &str,
+        view: CgroupView<'_>,
+    ) -> Result<(), Error> {
+        let is_v2 = mount.typ().as_deref() == Some("cgroup2") || !view.hierarchies.has_v1();
+        match (is_v2, view.bound.and_then(Record::unified)) {
+            (true, Some(own)) => {
+                self.bind_own(own, target, options, at);
+                Ok(())
+            }
+            (true, None) => self.new_filesystem(mount, "cgroup2", target, options, at),
+            (false, _) => self.cgroup_v1(&target, options, at, view),
+        }
+    }
+
+    /// On a host whose controllers live on v1, `cgroup` is a small tmpfs with one mount per hierarchy,
+    /// as programs inside expect it; the cgroup namespace makes each show the container's own group.
+    fn cgroup_v1(
+        &mut self,
+        target: &Target,
+        options: &MountOptions,
+        at: &str,
+        view: CgroupView<'_>,
+    ) -> Result<(), Error> {
+        let writable = options.attr.set & !RDONLY;
+        let data = [("mode", Some("755")), ("size", Some("64k"))];
+        let slot = self.create("tmpfs", Some("tmpfs"), &data, writable, target, at)?;
+        self.attach.push(Step::Attach { slot, target: target.clone() });
+        let inner = |name: &str| {
+            let path = Path::new(&target.to_string()).join(name);
+            Target::parse(&path).ok_or_else(|| Error::config(at, "holds a NUL byte"))
+        };
+        for hierarchy in view.hierarchies.container_mounts() {
+            let place = inner(&hierarchy.name)?;
+            if let Some(own) = view.bound.and_then(|own| own.directory_of(&hierarchy.name)) {
+                self.bind_own(own, place, options, at);
+                continue;
+            }
+            let data: Vec<_> =
+                hierarchy.data.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+            let slot = self.create(hierarchy.fstype, Some("cgroup"), &data, options.attr.set, &place, at)?;
+            self.attach.push(Step::Attach { slot, target: place });
+        }
+        let attr = MountAttr { set: options.attr.set & RDONLY, ..MountAttr::default() };
+        if !attr.is_empty() {
+            self.attach.push(Step::SetAttr { target: target.clone(), attr, recursive: false });
+        }
+        self.after(target, options);
+        Ok(())
+    }
+
+    /// The directory exists when the parent opens it: the cgroup is made before the clone.
+    fn bind_own(&mut self, own: &Path, target: Target, options: &MountOptions, at: &str) {
+        let slot = self.slot(Source::Host(Box::new(HostTree {
+            source: own.to_owned(),
+            recursive: false,
+            symlink: Symlink::Followed,
+            attr: options.attr,
+            recursive_attr: options.recursive_attr,
+            propagation: vec![(libc::MS_PRIVATE, false)],
+            id_map: None,
+            at: at.to_owned(),
+        })));
+        self.attach.push(Step::Attach { slot, target });
+    }
+}
