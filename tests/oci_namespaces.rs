@@ -190,6 +190,7 @@ fn a_path_to_another_kind_of_namespace_is_refused_with_its_json_path() {
         bundle.edit(|spec| spec["linux"]["namespaces"][3] = json!({"type": "uts", "path": path}));
         scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("kind")]).fails_with(&words);
     }
+}
 
 #[test]
 fn without_a_cgroup_namespace_a_container_sees_its_own_group_and_nothing_above() {
