@@ -129,6 +129,7 @@ fn compile(bundle: &tempfile::TempDir, mounts: &Value, linux: &Value) -> Result<
     let inputs = Inputs {
         rootfs: Rootfs::Directory(bundle.path().to_owned()),
         bundle: bundle.path().to_owned(),
+        cgroup: None,
         stdio: Stdio::default(),
         console_socket: None,
         start_socket: None,
