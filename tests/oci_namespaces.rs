@@ -113,6 +113,9 @@ fn a_container_of_a_pod_joins_its_user_namespace_with_all_that_belongs_to_it() {
         assert_eq!(lines[5], "1", "{outcome}");
         let made = std::fs::metadata(bundle.rootfs().join("made")).expect("made inside");
         assert_eq!(made.uid(), 100_000);
+        map_ids(&mut bundle, 200_000);
+        let refused = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("other-map")]);
+        refused.fails_with(&["linux.uidMappings", "maps ids otherwise"]);
     }
 }
 

@@ -111,15 +111,15 @@ pub(super) fn flag(kind: LinuxNamespaceType) -> u64 {
 }
 
 impl IdMaps {
-    /// The maps of a new user namespace; `None` when there is none.
+    /// The maps of a new user namespace, or those that a joined one is said to have, as CRI repeats them for
+    /// every container of a pod; `None` when nothing is said.
     pub(super) fn compile(linux: Option<&Linux>, namespaces: &Namespaces) -> Result<Option<Self>, Error> {
         let uid = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
         let gid = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
-        if namespaces.joins(LinuxNamespaceType::User) {
-            // It has its maps already; engines repeat them here (CRI does for every container of a pod).
+        if namespaces.joins(LinuxNamespaceType::User) && uid.is_empty() && gid.is_empty() {
             return Ok(None);
         }
-        if !namespaces.makes(LinuxNamespaceType::User) {
+        if !namespaces.isolates(LinuxNamespaceType::User) {
             return match (uid, gid) {
                 ([], []) => Ok(None),
                 _ => Err(Error::config("linux.uidMappings", "needs a user namespace in linux.namespaces")),

@@ -8,7 +8,7 @@ use super::report::{Failure, Message};
 use super::seccomp::Listening;
 use super::step::Step;
 use super::target::Target;
-use super::user_namespace::write_maps;
+use super::user_namespace::{check_maps, write_maps};
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::Cloned;
 use oci_spec::runtime::LinuxNamespaceType;
@@ -179,7 +179,10 @@ fn release(
     socket: BorrowedFd<'_>,
 ) -> Result<(), SpawnError> {
     if let Some(maps) = &plan.id_maps {
-        write_maps(init.pid, maps)?;
+        match plan.joins.iter().find(|join| join.kind == LinuxNamespaceType::User) {
+            Some(join) => check_maps(init.pid, maps, &join.path)?,
+            None => write_maps(init.pid, maps)?,
+        }
     }
     if let Some(cgroup) = cgroup.filter(|cgroup| cgroup.needs_add()) {
         cgroup.add(init.pid)?;

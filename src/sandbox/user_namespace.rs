@@ -3,7 +3,9 @@ use super::namespaces::IdMaps;
 use super::spawn::SpawnError;
 use crate::sys::clone::{Cloned, clone_child, exit_now};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::{fs, io};
 
 /// A process that only holds its user namespace open; it ends with the value, and with its parent.
@@ -55,6 +57,31 @@ pub(super) fn write_maps(pid: Pid, maps: &IdMaps) -> Result<(), SpawnError> {
         })?;
     }
     Ok(())
+}
+
+/// Refuses a process whose user namespace maps ids otherwise than the config says.
+pub(super) fn check_maps(pid: Pid, maps: &IdMaps, namespace: &Path) -> Result<(), SpawnError> {
+    for (file, text, field) in [("uid_map", &maps.uid, "uidMappings"), ("gid_map", &maps.gid, "gidMappings")]
+    {
+        let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+        let actual = fs::read_to_string(&path).map_err(|source| {
+            let step = format!("read {path}");
+            SpawnError::Step { step, source }
+        })?;
+        if extents(&actual) != extents(text) {
+            return Err(SpawnError::IdMap {
+                at: format!("linux.{field}"),
+                path: namespace.display().to_string(),
+                reason: "the namespace that is joined maps ids otherwise; leave the mappings out".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a map in one order: the kernel sorts long ones.
+fn extents(map: &str) -> BTreeSet<Vec<&str>> {
+    map.lines().map(|line| line.split_whitespace().collect()).collect()
 }
 
 fn failed(step: &str) -> impl Fn(io::Error) -> SpawnError + '_ {
