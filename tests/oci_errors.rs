@@ -113,10 +113,12 @@ fn options_that_are_not_supported_are_errors() {
         scratch.oci(before).args(["run", "--bundle", bundle.arg()]).args(after).arg(&id)
     };
     run(&["--systemd-cgroup"], &[]).fails_with(&["--systemd-cgroup is not supported"]);
-    run(&["--rootless=true"], &[]).fails_with(&["--rootless=true is not supported"]);
+    run(&["--rootless=perhaps"], &[]).fails_with(&["--rootless", "true, false or auto"]);
     run(&[], &["--console-socket", "/x"]).fails_with(&["--console-socket needs a terminal"]);
     run(&[], &["--nonsense"]).fails_with(&["--nonsense"]).code.map(|code| assert_eq!(code, 1)).unwrap();
-    run(&["--rootless=false"], &[]).ok();
+    for rootless in ["--rootless=false", "--rootless=true", "--rootless=auto"] {
+        run(&[rootless], &[]).ok();
+    }
     scratch.oci(["kill", &id, "NOPE"]).fails_with(&["unknown signal \"NOPE\""]);
 }
 

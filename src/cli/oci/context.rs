@@ -1,7 +1,7 @@
 //! Options before the command, and what all commands share.
 use super::log::{Log, LogFormat};
 use anyhow::bail;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -21,16 +21,27 @@ pub(super) struct GlobalOptions {
     /// Have systemd manage cgroups (not supported yet)
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Ignore cgroup permission errors; only `false` and `auto` are supported
-    #[arg(long, value_enum, default_value_t = Rootless::Auto, num_args = 0..=1, default_missing_value = "true")]
+    /// Pass over cgroup permission errors: true, false or auto. Root has none; other callers need a cgroup
+    /// of their own, so that for them `true` is an error
+    #[arg(long, value_name = "BOOL", default_value = "auto", value_parser = rootless)]
     rootless: Rootless,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rootless {
     True,
     False,
     Auto,
+}
+
+/// What runc takes: Go's words for truth, and auto.
+fn rootless(text: &str) -> Result<Rootless, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Rootless::True),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Rootless::False),
+        _ if text.is_empty() || text.eq_ignore_ascii_case("auto") => Ok(Rootless::Auto),
+        _ => Err("write true, false or auto"),
+    }
 }
 
 /// What all commands share.
@@ -58,9 +69,25 @@ impl Context {
         if self.systemd_cgroup {
             bail!("--systemd-cgroup is not supported yet; use the cgroupfs driver");
         }
-        if self.rootless == Rootless::True {
-            bail!("--rootless=true is not supported; run as root");
+        if self.rootless == Rootless::True && !rustix::process::geteuid().is_root() {
+            bail!(
+                "--rootless=true: wharf-oci runs no container without a cgroup; run as root, or leave it out and \
+                 set linux.cgroupsPath to a cgroup that you may write"
+            );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rootless_takes_the_words_that_runc_takes() {
+        assert_eq!([rootless("true"), rootless("1"), rootless("TRUE")], [Ok(Rootless::True); 3]);
+        assert_eq!([rootless("false"), rootless("f")], [Ok(Rootless::False); 2]);
+        assert_eq!([rootless(""), rootless("Auto")], [Ok(Rootless::Auto); 2]);
+        assert!(rootless("yes").is_err());
     }
 }
