@@ -101,10 +101,15 @@ mod tests {
         assert!(spec["linux"].get("resources").is_none());
         let namespaces: Vec<_> =
             spec["linux"]["namespaces"].as_array().expect("list").iter().map(|one| &one["type"]).collect();
-        assert!(namespaces.iter().any(|kind| *kind == "user") && namespaces.iter().all(|kind| *kind != "network"));
+        assert!(
+            namespaces.iter().any(|kind| *kind == "user") && namespaces.iter().all(|kind| *kind != "network")
+        );
         let mounts = spec["mounts"].as_array().expect("list");
         let sys = mounts.iter().find(|mount| mount["destination"] == "/sys").expect("/sys");
-        assert_eq!((&sys["type"], &sys["source"], &sys["options"][0]), (&"none".into(), &"/sys".into(), &"rbind".into()));
+        assert_eq!(
+            (&sys["type"], &sys["source"], &sys["options"][0]),
+            (&"none".into(), &"/sys".into(), &"rbind".into())
+        );
         assert!(!spec["mounts"].to_string().contains("gid="));
     }
 }
