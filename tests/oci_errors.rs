@@ -112,7 +112,6 @@ fn options_that_are_not_supported_are_errors() {
     let run = |before: &[&str], after: &[&str]| {
         scratch.oci(before).args(["run", "--bundle", bundle.arg()]).args(after).arg(&id)
     };
-    run(&["--systemd-cgroup"], &[]).fails_with(&["--systemd-cgroup is not supported"]);
     run(&["--rootless=perhaps"], &[]).fails_with(&["--rootless", "true, false or auto"]);
     run(&[], &["--console-socket", "/x"]).fails_with(&["--console-socket needs a terminal"]);
     run(&[], &["--nonsense"]).fails_with(&["--nonsense"]).code.map(|code| assert_eq!(code, 1)).unwrap();
@@ -162,5 +161,5 @@ fn features_are_what_is_implemented() {
     assert!(listed(&features["linux"]["namespaces"], "user"));
     assert!(listed(&features["mountOptions"], "rro"));
     assert!(listed(&features["hooks"], "createContainer"));
-    assert_eq!(features["linux"]["cgroup"]["systemd"], false);
+    assert_eq!(features["linux"]["cgroup"]["systemd"], true);
 }

@@ -115,7 +115,7 @@ impl Cgroup {
         let groups = tree::read(&member, "cgroup")?;
         let path = groups.lines().find_map(|line| line.strip_prefix("0::/"));
         let beside = path.map(|path| v2.mount.join(path)).filter(|path| path.starts_with(directory));
-        Ok(beside.map(|v2| Self::from_record(&Record { v2: Some(v2), v1: own.v1.clone() })))
+        Ok(beside.map(|v2| Self::from_record(&Record { v2: Some(v2), v1: own.v1.clone(), scope: None })))
     }
 
     fn v1_hierarchy(&self, controller: &str) -> Option<&Path> {

@@ -1,4 +1,5 @@
 //! Why a limit or a cgroup operation is not possible.
+use super::systemd;
 use std::path::Path;
 
 /// What a cgroup operation was about and why it failed.
@@ -73,6 +74,15 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
+    /// systemd did not do what its cgroup driver asked for.
+    #[error(transparent)]
+    Systemd(Box<systemd::Error>),
+}
+
+impl From<systemd::Error> for Error {
+    fn from(error: systemd::Error) -> Self {
+        Self::Systemd(Box::new(error))
+    }
 }
 
 impl Error {

@@ -82,7 +82,7 @@ impl Cgroup {
     /// # Errors
     /// Names the file.
     pub fn kill(&self) -> Result<(), Error> {
-        if self.record().directories().iter().all(|directory| !directory.exists()) {
+        if !self.is_ours() || self.record().directories().iter().all(|directory| !directory.exists()) {
             return Ok(());
         }
         if let Ok(directory) = self.v2_directory()

@@ -1,7 +1,8 @@
 //! One cgroup in all the hierarchies of the host.
 use super::hierarchies::{V1, V2};
-use super::path::PARENT;
+use super::path::{PARENT, Scope};
 use super::resources::Write;
+use super::systemd::{self, ScopeName};
 use super::tree::{self, Made};
 use super::{CgroupPath, Error, Hierarchies, Resources};
 use crate::sys::bpf;
@@ -11,6 +12,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Controllers that every cgroup gets where the host has them, so that its use can be told.
 const ALWAYS: &[&str] = &["cpu", "io", "memory", "pids"];
@@ -27,6 +29,9 @@ pub struct Record {
     /// Controllers and directory in each v1 hierarchy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) v1: Vec<(Vec<String>, PathBuf)>,
+    /// The unit of systemd that the cgroup is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<ScopeName>,
 }
 
 impl Record {
@@ -38,7 +43,8 @@ impl Record {
             leaf
         };
         let v1 = hierarchies.v1.iter().map(|v1| (v1.controllers.clone(), below(&v1.mount))).collect();
-        Self { v2: hierarchies.v2.as_ref().map(|v2| below(&v2.mount)), v1 }
+        let scope = path.scope().map(|scope| scope.name.clone());
+        Self { v2: hierarchies.v2.as_ref().map(|v2| below(&v2.mount)), v1, scope }
     }
 
     /// Every directory, the one that people look for first: cgroup2's, or that of the memory controller.
@@ -53,10 +59,24 @@ impl Record {
 pub struct Cgroup {
     record: Record,
     clone_into: Option<OwnedFd>,
+    /// A scope of systemd that is to be made with the first process in it.
+    awaited: Option<Awaited>,
+}
+
+/// What a scope is made from.
+#[derive(Debug)]
+struct Awaited {
+    hierarchies: Hierarchies,
+    path: CgroupPath,
+    scope: Scope,
+    resources: Resources,
+    /// Whether the scope was made; before that, one of the same name is somebody else's.
+    is_made: AtomicBool,
 }
 
 impl Cgroup {
-    /// Makes the directories and writes the limits; removes what it made when it fails.
+    /// Makes the directories and writes the limits; removes what it made when it fails. A scope of systemd
+    /// comes to be with [`Cgroup::add`], for systemd makes none without a process.
     ///
     /// # Errors
     /// Names the file and the controller.
@@ -65,6 +85,13 @@ impl Cgroup {
         path: &CgroupPath,
         resources: &Resources,
     ) -> Result<Self, Error> {
+        if let Some(scope) = path.scope().cloned() {
+            let record = Record::planned(hierarchies, path);
+            let (hierarchies, path, resources) = (hierarchies.clone(), path.clone(), resources.clone());
+            let awaited =
+                Some(Awaited { hierarchies, path, scope, resources, is_made: AtomicBool::new(false) });
+            return Ok(Self { record, clone_into: None, awaited });
+        }
         for _ in 1..CREATE_ATTEMPTS {
             match Self::create_once(hierarchies, path, resources) {
                 Err(Error::File { source, .. }) if is_removed(&source) => {}
@@ -87,7 +114,7 @@ impl Cgroup {
     /// Finds a cgroup again; it may be gone by now.
     pub fn from_record(record: &Record) -> Self {
         let clone_into = record.v2.as_deref().and_then(|directory| open(directory).ok());
-        Self { record: record.clone(), clone_into }
+        Self { record: record.clone(), clone_into, awaited: None }
     }
 
     /// What [`Cgroup::from_record`] needs.
@@ -101,16 +128,20 @@ impl Cgroup {
     }
 
     /// Whether [`Cgroup::add`] must be called for a process cloned into [`Cgroup::clone_into_fd`]:
-    /// true where controllers live on v1.
+    /// true where controllers live on v1, and for a scope of systemd that is still to be made.
     pub fn needs_add(&self) -> bool {
-        !self.record.v1.is_empty()
+        self.awaited.is_some() || !self.record.v1.is_empty()
     }
 
-    /// Moves a process into every hierarchy's directory that the clone did not place it in.
+    /// Moves a process into every hierarchy's directory that the clone did not place it in. The first one
+    /// brings a scope of systemd about, with its limits.
     ///
     /// # Errors
-    /// Names the hierarchy.
+    /// Names the hierarchy, or what systemd says.
     pub fn add(&self, pid: Pid) -> Result<(), Error> {
+        if let Some(awaited) = &self.awaited {
+            awaited.make(pid)?;
+        }
         for (_, directory) in &self.record.v1 {
             tree::write(directory, "cgroup.procs", &pid.as_raw_nonzero().to_string())?;
         }
@@ -148,7 +179,13 @@ impl Cgroup {
     /// # Errors
     /// Names the directory that stays.
     pub fn delete(&self) -> Result<(), Error> {
-        let mut first = Ok(());
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let mut first = match &self.record.scope {
+            Some(scope) => systemd::stop(scope).map_err(Error::from),
+            None => Ok(()),
+        };
         for directory in self.record.directories() {
             let removed = tree::remove(directory);
             remove_shared_parent(directory);
@@ -175,6 +212,15 @@ impl Cgroup {
         })
     }
 
+    /// Whether what stands at the cgroup's place is this one, or whatever is left of it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.awaited.as_ref().is_none_or(|awaited| awaited.is_made.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn scope(&self) -> Option<&ScopeName> {
+        self.record.scope.as_ref()
+    }
+
     pub(super) fn record_ref(&self) -> &Record {
         &self.record
     }
@@ -192,6 +238,18 @@ impl Cgroup {
         let has =
             |(controllers, _): &&(Vec<String>, PathBuf)| controllers.iter().any(|name| name == controller);
         self.record.v1.iter().find(has).map(|(_, directory)| directory.as_path())
+    }
+}
+
+impl Awaited {
+    fn make(&self, pid: Pid) -> Result<(), Error> {
+        systemd::start(&self.scope.name, pid, &self.resources, &self.scope.properties)?;
+        self.is_made.store(true, Ordering::Relaxed);
+        // systemd made the directories; on v1 only those of the controllers that it uses.
+        let mut made = Vec::new();
+        let done = make_all(&self.hierarchies, &self.path, &self.resources, &mut made);
+        // The scope itself goes when the cgroup is deleted.
+        done.map(drop).inspect_err(|_| made.iter().for_each(Made::undo))
     }
 }
 
@@ -213,7 +271,7 @@ fn make_all(
     }
     write_limits(&record, resources)?;
     let clone_into = record.v2.as_deref().map(open).transpose()?;
-    let cgroup = Cgroup { record, clone_into };
+    let cgroup = Cgroup { record, clone_into, awaited: None };
     cgroup.filter_devices(resources)?;
     Ok(cgroup)
 }

@@ -3,7 +3,8 @@
 //!
 //! [`Hierarchies`] tells where each controller of this host lives. [`Resources`] compiles a runtime
 //! spec's limits into plain writes for those places, so that whatever the host cannot honour is an
-//! error before anything exists. [`Cgroup`] makes the directories, writes, and removes them.
+//! error before anything exists. [`Cgroup`] makes the directories, writes, and removes them; where the
+//! [`CgroupPath`] is that of a scope, systemd makes and removes it.
 
 mod below;
 mod details;
@@ -16,6 +17,7 @@ mod oom;
 mod path;
 mod resources;
 mod stats;
+mod systemd;
 mod tree;
 mod update;
 
@@ -29,6 +31,7 @@ pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use resources::Resources;
 pub use stats::Stats;
+pub use systemd::Error as SystemdError;
 
 #[cfg(test)]
 mod tests;

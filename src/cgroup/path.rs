@@ -1,13 +1,27 @@
 //! Where a cgroup stands below the hierarchies' roots.
 use super::Error;
+use super::systemd::{self, Property, ScopeName};
+use std::collections::HashMap;
 use std::path::{Component, Path};
 
 /// Where containers without a cgroupsPath stand.
 pub(super) const PARENT: &str = "wharf";
 
 /// A validated cgroupsPath: absolute below the hierarchy's root, without `..`, such as `/wharf/web`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupPath(String);
+#[derive(Debug, Clone, PartialEq)]
+pub struct CgroupPath {
+    text: String,
+    /// Made by systemd.
+    scope: Option<Scope>,
+}
+
+/// A scope to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scope {
+    pub(super) name: ScopeName,
+    /// What annotations ask for.
+    pub(super) properties: Vec<Property>,
+}
 
 impl CgroupPath {
     /// Parses `linux.cgroupsPath`: an absolute path stands below the hierarchy's root, a relative one
@@ -17,16 +31,14 @@ impl CgroupPath {
     /// Names what is not acceptable in the path.
     pub fn parse(path: Option<&str>, id: &str) -> Result<Self, Error> {
         let Some(path) = path.filter(|path| !path.is_empty()) else {
-            return Ok(Self(format!("/{PARENT}/{id}")));
+            return Ok(Self::plain(format!("/{PARENT}/{id}")));
         };
         let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
         if path.contains(['\0', '\n']) {
             return refuse("holds a control character");
         }
         if !path.contains('/') && path.matches(':').count() == 2 {
-            return refuse(
-                "is meant for the systemd cgroup driver, which wharf does not have yet; use a path",
-            );
+            return refuse("is meant for the systemd cgroup driver: give --systemd-cgroup, or use a path");
         }
         let mut clean = if path.starts_with('/') { String::new() } else { format!("/{PARENT}") };
         for component in Path::new(path).components() {
@@ -42,17 +54,40 @@ impl CgroupPath {
         if clean.is_empty() {
             return refuse("is the root cgroup itself");
         }
-        Ok(Self(clean))
+        Ok(Self::plain(clean))
+    }
+
+    /// Parses `linux.cgroupsPath` for the systemd driver: `slice:prefix:name`, and without one
+    /// `system.slice:wharf:ID`. `org.systemd.property.NAME` annotations become properties of the scope.
+    ///
+    /// # Errors
+    /// Names what is not acceptable, or that systemd is not running.
+    pub fn parse_scope(
+        path: Option<&str>,
+        id: &str,
+        annotations: Option<&HashMap<String, String>>,
+    ) -> Result<Self, Error> {
+        let name = ScopeName::parse(path, id)?;
+        let properties = systemd::check(annotations)?;
+        Ok(Self { text: name.path(), scope: Some(Scope { name, properties }) })
+    }
+
+    fn plain(text: String) -> Self {
+        Self { text, scope: None }
+    }
+
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// The path as text, with a leading slash.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Names from the top down.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').filter(|name| !name.is_empty())
+        self.text.split('/').filter(|name| !name.is_empty())
     }
 }
 
@@ -62,7 +97,7 @@ mod tests {
 
     #[test]
     fn absolute_relative_and_missing_paths() {
-        let parse = |path| CgroupPath::parse(path, "id").map(|path| path.0);
+        let parse = |path| CgroupPath::parse(path, "id").map(|path| path.text);
         assert_eq!(parse(None).unwrap(), "/wharf/id");
         assert_eq!(parse(Some("/a//b/./c/")).unwrap(), "/a/b/c");
         assert_eq!(parse(Some("a/b")).unwrap(), "/wharf/a/b");

@@ -1,7 +1,7 @@
 //! New limits for a living cgroup.
 use super::group::write_limits;
 use super::resources::Write;
-use super::{Cgroup, Error, Hierarchies, Resources, tree};
+use super::{Cgroup, Error, Hierarchies, Resources, systemd, tree};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use std::path::{Path, PathBuf};
 
@@ -31,13 +31,25 @@ impl Cgroup {
         }
         self.enable_controllers(&resources, hierarchies)?;
         let former = self.former(&resources);
+        let writes = resources.v2.iter().chain(&resources.v1);
+        self.tell_systemd(writes.map(|write| (write.file.as_str(), write.value.as_str())))?;
         let written = write_limits(self.record_ref(), &resources);
         let written = written.and_then(|()| match resources.has_device_rules {
             true => self.filter_devices(&resources),
             false => Ok(()),
         });
-        written.inspect_err(|_| put_back(&former))?;
+        written.inspect_err(|_| {
+            let files = former.iter().map(|former| (former.file.as_str(), former.value.as_str()));
+            // The error that led here is the one to report.
+            let _ = self.tell_systemd(files);
+            put_back(&former);
+        })?;
         Ok(resources.warnings().to_vec())
+    }
+
+    /// Before files are written, for systemd rounds some values: the exact ones are written over them.
+    fn tell_systemd<'a>(&self, files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), Error> {
+        self.scope().map_or(Ok(()), |scope| Ok(systemd::update(scope, files)?))
     }
 
     /// Some settings are one value in the kernel, or mean something only beside another: what is not given

@@ -58,7 +58,7 @@ pub(super) fn create(
 }
 
 fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions) -> Result<Prepared, Error> {
-    let draft = Draft::of(id, bundle, spec)?;
+    let draft = Draft::of(id, bundle, spec, options.systemd_cgroup)?;
     let state_error = |errno: Errno| Error::Bundle {
         action: "make the start socket of",
         path: draft.record.bundle.clone(),

@@ -30,7 +30,12 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Checks what does not depend on how the container comes to life.
-    pub(super) fn of(id: &ContainerId, bundle: &Path, spec: &Spec) -> Result<Self, Error> {
+    pub(super) fn of(
+        id: &ContainerId,
+        bundle: &Path,
+        spec: &Spec,
+        systemd_cgroup: bool,
+    ) -> Result<Self, Error> {
         config::validate(spec)?;
         if let Some(hooks) = spec.hooks() {
             hooks::validate(hooks)?;
@@ -41,7 +46,11 @@ impl Draft {
         let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
         let cgroups_path =
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
-        let cgroup_path = CgroupPath::parse(cgroups_path, id.as_str())?;
+        let cgroup_path = if systemd_cgroup {
+            CgroupPath::parse_scope(cgroups_path, id.as_str(), spec.annotations().as_ref())?
+        } else {
+            CgroupPath::parse(cgroups_path, id.as_str())?
+        };
         let planned = cgroup::Record::planned(&hierarchies, &cgroup_path);
         let mut record = draft(id, &bundle, spec, planned);
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());

@@ -76,6 +76,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Have systemd make the cgroup, as a transient scope; `linux.cgroupsPath` is `slice:prefix:name` then.
+    pub systemd_cgroup: bool,
 }
 
 /// Connects to the Unix stream socket of an engine that is to receive a descriptor.

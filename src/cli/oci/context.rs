@@ -18,7 +18,8 @@ pub(super) struct GlobalOptions {
     /// Log what is done, too
     #[arg(long)]
     debug: bool,
-    /// Have systemd manage cgroups (not supported yet)
+    /// Have systemd make the cgroup of a new container: a transient scope, named by linux.cgroupsPath as
+    /// slice:prefix:name
     #[arg(long)]
     systemd_cgroup: bool,
     /// Pass over cgroup permission errors: true, false or auto. Root has none; other callers need a cgroup
@@ -50,7 +51,8 @@ pub(super) struct Context {
     /// Directory of the containers' state.
     pub(super) root: PathBuf,
     pub(super) log: Log,
-    systemd_cgroup: bool,
+    /// What `create` and `run` do; other commands know it from the container's record.
+    pub(super) systemd_cgroup: bool,
     rootless: Rootless,
 }
 
@@ -66,9 +68,6 @@ impl Context {
 
     /// Refuses what is not supported, in the log as everywhere.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.systemd_cgroup {
-            bail!("--systemd-cgroup is not supported yet; use the cgroupfs driver");
-        }
         if self.rootless == Rootless::True && !rustix::process::geteuid().is_root() {
             bail!(
                 "--rootless=true: wharf-oci runs no container without a cgroup; run as root, or leave it out and \

@@ -22,7 +22,7 @@ impl Create {
             spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
         Console::decide(terminal, launch.console_socket.as_deref(), true)?;
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
-        let options = launch.create_options(&mut spec, None)?;
+        let options = launch.create_options(context, &mut spec, None)?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));

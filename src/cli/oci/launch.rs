@@ -1,4 +1,5 @@
 //! What `create`, `run` and `exec` have in common: options, and the terminal's way out of the container.
+use super::context::Context;
 use super::listen_fds::ListenFds;
 use crate::cli::terminal;
 use crate::container::{ContainerId, CreateOptions};
@@ -42,6 +43,7 @@ impl LaunchOptions {
     /// The options of the container itself.
     pub(super) fn create_options(
         &self,
+        context: &Context,
         spec: &mut Spec,
         console: Option<OwnedFd>,
     ) -> anyhow::Result<CreateOptions> {
@@ -60,6 +62,7 @@ impl LaunchOptions {
             preserve_fds,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
+            systemd_cgroup: context.systemd_cgroup,
         })
     }
 }

@@ -50,6 +50,12 @@ impl Restore {
                 "--console-socket is not supported by restore: a container with a terminal cannot be checkpointed"
             );
         }
+        if context.systemd_cgroup {
+            bail!(
+                "--systemd-cgroup is not supported by restore: systemd makes no scope before there is a process; \
+                 leave it out, and give the bundle's config a path as linux.cgroupsPath"
+            );
+        }
         if self.no_pivot {
             bail!(
                 "--no-pivot is not supported by restore: CRIU changes the root in its own way; leave it out"

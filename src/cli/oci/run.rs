@@ -36,7 +36,7 @@ impl Run {
             console.fit(process);
         }
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
-        let options = launch.create_options(&mut spec, their_end)?;
+        let options = launch.create_options(context, &mut spec, their_end)?;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;

@@ -33,7 +33,7 @@ pub(in crate::container) fn restore(
     spec: &Spec,
     options: &RestoreOptions,
 ) -> Result<(Container, Child), Error> {
-    let mut draft = Draft::of(id, bundle, spec)?;
+    let mut draft = Draft::of(id, bundle, spec, false)?;
     refuse_hooks(spec)?;
     let directory = StateDirectory::create(state_root, id)?;
     let lock = directory.claim()?;
