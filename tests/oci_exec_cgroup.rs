@@ -3,26 +3,9 @@
 
 mod common;
 use common::Scratch;
+use common::cgroups::groups;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-
-/// Controllers and directory of each hierarchy that a process is in; none for cgroup2.
-fn groups(pid: &str) -> Vec<(String, PathBuf)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
-            let mount = match controllers {
-                "" if unified => "",
-                "" => "unified",
-                named => named.trim_start_matches("name="),
-            };
-            Some((controllers.to_owned(), Path::new("/sys/fs/cgroup").join(mount).join(path)))
-        })
-        .collect()
-}
 
 /// Makes a group below; a v1 cpuset takes no process before it has CPUs and memory.
 fn make_below(directory: &Path, name: &str) {

@@ -24,6 +24,7 @@
 
 mod bundle;
 mod call;
+pub(crate) mod cgroups;
 mod fixtures;
 mod leftovers;
 mod requirements;
