@@ -117,7 +117,10 @@ fn kernel_memory_is_a_warning_and_what_is_no_limit_an_error() {
     assert!(outcome.stderr.contains("warning: linux.resources.memory.kernel: "), "{outcome}");
     for (resources, path) in [
         (json!({"unified": {"cgroup.procs": "1"}}), "linux.resources.unified.cgroup.procs: "),
-        (json!({"hugepageLimits": [{"pageSize": "2", "limit": 1}]}), "linux.resources.hugepageLimits[0].pageSize: "),
+        (
+            json!({"hugepageLimits": [{"pageSize": "2", "limit": 1}]}),
+            "linux.resources.hugepageLimits[0].pageSize: ",
+        ),
         (json!({"blockIO": {"weight": 5}}), "linux.resources.blockIO.weight: "),
         (json!({"rdma": {"mlx5_0": {}}}), "linux.resources.rdma.mlx5_0: "),
     ] {
