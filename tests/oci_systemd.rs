@@ -209,6 +209,11 @@ fn a_create_that_is_killed_while_it_talks_to_systemd_can_be_cleaned_up() {
         eventually("the scope is gone", || is_gone(&unit));
         eventually("nothing is left", || scratch.leftovers().is_empty());
     }
+    // The same for a record that cannot be read any more.
+    scratch.oci(["--systemd-cgroup", "create", "--bundle", bundle.arg(), &id]).ok();
+    std::fs::write(scratch.oci_root().join(&id).join("state.json"), "{").unwrap();
+    scratch.oci(["delete", "--force", &id]).ok();
+    assert!(is_gone(&unit));
     scratch.assert_clean();
 }
 

@@ -64,8 +64,18 @@ fn delete_cgroup_of(directory: &StateDirectory, id: &ContainerId) -> Result<(), 
     let spec: Option<Spec> = serde_json::from_slice(&config).ok();
     let linux = spec.as_ref().and_then(|spec| spec.linux().as_ref());
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
-    let path = CgroupPath::parse(path, id.as_str())?;
-    let cgroup = Cgroup::from_record(&cgroup::Record::planned(&Hierarchies::detect()?, &path));
-    cgroup.kill()?;
-    Ok(cgroup.delete()?)
+    let hierarchies = Hierarchies::detect()?;
+    let plain = CgroupPath::parse(path, id.as_str());
+    // Which driver made it, only the record knew.
+    let scope = CgroupPath::parse_scope(path, id.as_str(), None);
+    let places = match (plain, scope) {
+        (Err(error), Err(_)) => return Err(error.into()),
+        (plain, scope) => plain.into_iter().chain(scope),
+    };
+    for place in places {
+        let cgroup = Cgroup::from_record(&cgroup::Record::planned(&hierarchies, &place));
+        cgroup.kill()?;
+        cgroup.delete()?;
+    }
+    Ok(())
 }
