@@ -60,6 +60,15 @@ impl Draft {
         Ok(Self { record, hierarchies, config, resources, resctrl, cgroup_path })
     }
 
+    /// The cgroup to come, as `plan` shows it.
+    pub(super) fn cgroup_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "path": self.cgroup_path.as_str(),
+            "directories": self.record.cgroup.directories(),
+            "writes": self.resources.to_json(),
+        })
+    }
+
     /// Limits that have no effect and stop nothing.
     pub(super) fn warnings(&self) -> &[String] {
         self.resources.warnings()

@@ -28,6 +28,7 @@ mod id;
 mod kill;
 mod lock;
 mod pause;
+mod preview;
 mod record;
 mod resctrl;
 pub mod seal;
@@ -42,6 +43,7 @@ pub use checkpoint::{CgroupsMode, CriuOptions, DumpOptions, PageServer, RestoreO
 pub use config::{parse_resources, read_config, read_process};
 pub use error::Error;
 pub use id::ContainerId;
+pub use preview::preview;
 pub use signal::parse_signal;
 pub use state::State;
 pub use status::Status;

@@ -91,6 +91,23 @@ impl CapabilityMasks {
         Ok((masks, unknown))
     }
 
+    /// The five sets by the names of their members.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let names = |mask: u64| {
+            bits(mask)
+                .filter_map(|bit| first_of(bit.bits()))
+                .map(|capability| capability.to_string())
+                .collect::<Vec<_>>()
+        };
+        serde_json::json!({
+            "bounding": names(self.bounding),
+            "effective": names(self.effective),
+            "permitted": names(self.permitted),
+            "inheritable": names(self.inheritable),
+            "ambient": names(self.ambient),
+        })
+    }
+
     /// Drops everything else from the bounding set.
     pub(super) fn drop_bounding(&self) -> Result<(), Errno> {
         for capability in bits(self.known & !self.bounding) {

@@ -39,6 +39,7 @@ mod step;
 mod sysctl;
 mod target;
 mod user_namespace;
+mod view;
 
 pub use capabilities::Error as CapabilityError;
 pub use mounts::KNOWN as MOUNT_OPTIONS;

@@ -96,6 +96,14 @@ impl Resources {
         &self.warnings
     }
 
+    /// What is written, in its order; for reading.
+    pub fn to_json(&self) -> serde_json::Value {
+        let writes = self.v2.iter().chain(&self.v1).map(|write| {
+            serde_json::json!({"controller": write.controller, "file": write.file, "value": write.value, "for": write.at})
+        });
+        writes.collect()
+    }
+
     /// Controllers that v2 must enable for these writes.
     pub(super) fn v2_controllers(&self) -> impl Iterator<Item = &'static str> {
         self.v2.iter().map(|write| write.controller)

@@ -17,6 +17,7 @@ mod listen_fds;
 mod log;
 mod pid_file;
 mod pidfd_socket;
+mod plan;
 mod ps;
 mod restore;
 mod run;
@@ -60,6 +61,7 @@ enum Command {
     Kill(kill::Kill),
     List(list::List),
     Pause(freeze::Pause),
+    Plan(plan::PlanCommand),
     Ps(ps::Ps),
     Restore(Box<restore::Restore>),
     Resume(freeze::Resume),
@@ -100,6 +102,7 @@ impl Command {
             Self::Kill(command) => command.run(context),
             Self::List(command) => command.run(context),
             Self::Pause(command) => command.run(context),
+            Self::Plan(command) => command.run(context),
             Self::Ps(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Resume(command) => command.run(context),
