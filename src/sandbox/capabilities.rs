@@ -92,7 +92,7 @@ impl CapabilityMasks {
     }
 
     /// The five sets by the names of their members.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(super) fn names(&self) -> serde_json::Value {
         let names = |mask: u64| {
             bits(mask)
                 .filter_map(|bit| first_of(bit.bits()))

@@ -136,7 +136,7 @@ fn process_details(step: &Step) -> (&'static str, Value) {
             let (count, flags) = (program.instructions.len(), format!("{:#x}", program.flags));
             ("seccomp", json!({"instructions": count, "flags": flags, "listener": program.listener}))
         }
-        Step::Capabilities(identity) => ("capabilities", json!(identity.capabilities.to_json())),
+        Step::Capabilities(identity) => ("capabilities", json!(identity.capabilities.names())),
         // The first half has told all others.
         _ => ("execute", Value::Null),
     }
