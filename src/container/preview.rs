@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Compiles the config of a container as `create` does, and returns everything that is decided then: the
-/// cgroup's files and values, and the Plan that the container's process would execute. Nothing is made.
+/// cgroup's files and values, and the Plan that the container's process would execute. Nothing is made. `systemd_cgroup`
+/// is [`super::CreateOptions::systemd_cgroup`].
 ///
 /// # Errors
 /// Those of `create` that concern the config: they name the JSON path.
-pub fn preview(id: &ContainerId, bundle: &Path, spec: &Spec) -> Result<Value, Error> {
-    let draft = Draft::of(id, bundle, spec)?;
+pub fn preview(id: &ContainerId, bundle: &Path, spec: &Spec, systemd_cgroup: bool) -> Result<Value, Error> {
+    let draft = Draft::of(id, bundle, spec, systemd_cgroup)?;
     // Where the terminal would go is nobody's business yet; that it has a way out is part of the config.
     let terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
