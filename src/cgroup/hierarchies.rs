@@ -1,5 +1,6 @@
 //! Where this host keeps each controller: cgroup v2, v1, or some of both.
 use super::Error;
+use crate::sys::mountinfo::{self, Mount};
 use std::path::{Path, PathBuf};
 
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -62,15 +63,12 @@ impl Hierarchies {
     /// Reads a mount table, see `proc_pid_mountinfo(5)`. A hierarchy that is mounted twice counts once.
     fn parse(mountinfo: &str) -> Self {
         let mut found = Self::default();
-        for line in mountinfo.lines() {
-            let Some((place, filesystem)) = line.split_once(" - ") else { continue };
-            let Some(mount) = place.split(' ').nth(4).map(unescape) else { continue };
-            let mut fields = filesystem.split(' ');
-            match (fields.next(), fields.nth(1)) {
-                (Some("cgroup2"), _) if found.v2.is_none() => {
+        for Mount { point: mount, fstype, options, .. } in mountinfo::parse(mountinfo) {
+            match fstype {
+                "cgroup2" if found.v2.is_none() => {
                     found.v2 = Some(V2 { mount, controllers: Vec::new() });
                 }
-                (Some("cgroup"), Some(options)) => {
+                "cgroup" => {
                     let ignored = ["rw", "ro", "xattr", "clone_children", "noprefix"];
                     let controllers: Vec<String> = options
                         .split(',')
@@ -107,13 +105,6 @@ impl Hierarchies {
             _ => format!("{MOUNT_POINT} (v1 and v2)"),
         }
     }
-}
-
-/// Spaces and the like are octal escapes in mountinfo.
-fn unescape(path: &str) -> PathBuf {
-    PathBuf::from(
-        path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\"),
-    )
 }
 
 #[cfg(test)]

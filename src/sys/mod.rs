@@ -13,6 +13,7 @@ pub mod flag;
 pub mod heap;
 pub mod keyring;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netdev;
 pub(crate) mod netlink;

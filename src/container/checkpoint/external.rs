@@ -4,6 +4,7 @@
 //! restore each key is given what stands for it now.
 use super::criu::{Criu, bundle_error};
 use crate::container::Error;
+use crate::sys::mountinfo;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags, open};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,45 +126,12 @@ fn kind_words(kind: LinuxNamespaceType, at: &str) -> Result<(&'static str, &'sta
 /// Mount points of a `mountinfo` file, and what of its file system each shows; `proc_pid_mountinfo(5)`.
 fn mount_points(file: &str) -> Result<BTreeMap<PathBuf, PathBuf>, Error> {
     let text = fs::read_to_string(file).map_err(bundle_error("read", Path::new(file)))?;
-    let mount = |line: &str| {
-        let mut fields = line.split(' ').skip(3);
-        Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
-    };
-    let mounts = text.lines().filter_map(mount);
-    Ok(mounts.map(|(root, point)| (unescape(&point).into(), unescape(&root).into())).collect())
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let digits = rest.get(at + 1..at + 4);
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+    Ok(mountinfo::parse(&text).map(|mount| (mount.point, mount.root)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escaped_mount_points_are_read() {
-        assert_eq!(unescape("/a\\040b\\134c"), "/a b\\c");
-        assert_eq!(unescape("/plain\\"), "/plain\\");
-    }
 
     #[test]
     fn what_comes_from_the_host_is_known_by_the_config() {

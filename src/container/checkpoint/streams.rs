@@ -2,6 +2,7 @@
 //! process gets those of its restorer in their place.
 use super::criu::{Criu, bundle_error};
 use crate::container::Error;
+use crate::sys::mountinfo;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::collections::BTreeSet;
@@ -82,5 +83,5 @@ fn resource(pid: i32, number: u32, own_mounts: &BTreeSet<u64>) -> Result<String,
 fn mount_ids(pid: i32) -> Result<BTreeSet<u64>, Error> {
     let path = format!("/proc/{pid}/mountinfo");
     let text = fs::read_to_string(&path).map_err(bundle_error("read", Path::new(&path)))?;
-    Ok(text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect())
+    Ok(mountinfo::parse(&text).map(|mount| mount.id).collect())
 }
