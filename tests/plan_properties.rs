@@ -3,9 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use wharf::cgroup::Hierarchies;
-use wharf::container::read_config;
-use wharf::sandbox::{Inputs, Plan, Rootfs, Stdio};
+use wharf::container::{preview, read_config};
 
 /// JSON of any kind: what a field expects least.
 fn anything() -> impl Strategy<Value = Value> {
@@ -139,19 +137,8 @@ fn compile(bundle: &tempfile::TempDir, process: &Value) -> Result<(), String> {
     });
     std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
     let spec = read_config(bundle.path(), |_| {}).map_err(|error| error.to_string())?;
-    let inputs = Inputs {
-        bundle: std::path::PathBuf::new(),
-        rootfs: Rootfs::Directory(bundle.path().to_owned()),
-        cgroup: None,
-        stdio: Stdio::default(),
-        console_socket: None,
-        start_socket: None,
-        preserve_fds: 0,
-        no_pivot: false,
-        no_new_keyring: false,
-    };
-    let hierarchies = Hierarchies::detect().map_err(|error| error.to_string())?;
-    Plan::compile(&spec, inputs, &hierarchies).map(drop).map_err(|error| error.to_string())
+    let id = "container".parse().unwrap();
+    preview(&id, bundle.path(), &spec, false).map(drop).map_err(|error| error.to_string())
 }
 
 /// Whether a message starts with a path below `process`, after the file's name or without it.
