@@ -10,7 +10,9 @@
 //! End of file without `Executing` or `Ready` means that the child was killed while being set up.
 use crate::sys::descriptor;
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Room for the kernel's or the step's own words.
 const DETAIL: usize = 120;
@@ -51,6 +53,15 @@ impl Failure {
     pub(super) fn io_error(&self) -> std::io::Error {
         std::io::Error::from_raw_os_error(self.errno)
     }
+}
+
+/// How long the parent, and later `start`, wait for the child's next word. It only makes system calls, so
+/// one that says nothing hangs in the kernel, on a file system that does not answer, say.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Has every wait on this end of the socket come to an end.
+pub(super) fn limit_waits(socket: BorrowedFd<'_>, limit: Duration) -> Result<(), Errno> {
+    rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, Some(limit))
 }
 
 impl Message {
@@ -124,6 +135,7 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd as _;
 
     #[test]
     fn a_message_survives_the_wire() {
@@ -143,5 +155,18 @@ mod tests {
     #[test]
     fn an_overlong_detail_is_cut() {
         assert_eq!(Failure::new(0, Errno::INVAL, &[b'x'; 500]).detail().len(), DETAIL);
+    }
+
+    #[test]
+    fn a_wait_for_a_child_that_says_nothing_ends() {
+        let (ours, _theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("sockets");
+        limit_waits(ours.as_fd(), Duration::from_millis(20)).expect("limited");
+        assert_eq!(Message::receive(ours.as_fd()), Err(Errno::AGAIN));
     }
 }

@@ -4,7 +4,7 @@ use super::execute::execute;
 use super::mounts::{open_root, open_sources};
 use super::net_devices;
 use super::plan::{Plan, Root};
-use super::report::{Failure, Message};
+use super::report::{Failure, Message, PATIENCE, limit_waits};
 use super::seccomp::Listening;
 use super::step::Step;
 use super::target::Target;
@@ -64,6 +64,11 @@ pub enum SpawnError {
         /// What stands in the way.
         reason: String,
     },
+    /// The child said nothing for two minutes, and was killed.
+    #[error(
+        "the container's process has hung for two minutes while it was being set up; look for a mount that does not answer"
+    )]
+    Silent,
     /// The process could not be placed in its cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -144,6 +149,11 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| step("create a socket pair", errno))?;
+    if matches!(plan.root, Root::New { .. }) {
+        // A process that joins a paused container waits until that is resumed.
+        limit_waits(parent_end.as_fd(), PATIENCE)
+            .map_err(|errno| step("limit the waits for the child", errno))?;
+    }
     let must_wait = plan.must_wait() || cgroup.is_some_and(Cgroup::needs_add);
     let cloned = clone_into(plan, &prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
@@ -228,7 +238,8 @@ fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
 fn await_report(plan: &Plan, init: Option<&Init>, socket: BorrowedFd<'_>) -> Result<bool, SpawnError> {
     let mut executing = false;
     loop {
-        let said = Message::receive_with(socket).map_err(|errno| step("read the child's report", errno))?;
+        let said =
+            Message::receive_with(socket).map_err(|errno| unheard("read the child's report", errno))?;
         match said {
             Some((Message::Placed, _)) => return Ok(true),
             Some((Message::Ready, _)) => return Ok(false),
@@ -278,6 +289,14 @@ pub(super) fn program_words(name: &str, searched: bool, errno: i32) -> String {
         Errno::ISDIR => format!("{name:?}: is a directory"),
         Errno::NOEXEC => format!("{name:?}: exec format error"),
         errno => format!("{name:?}: {}", std::io::Error::from(errno)),
+    }
+}
+
+/// Why the next word did not come.
+pub(super) fn unheard(what: &str, errno: Errno) -> SpawnError {
+    match errno {
+        Errno::AGAIN => SpawnError::Silent,
+        errno => step(what, errno),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `start`: the word that a created container's process waits for.
-use super::report::{Failure, Message};
+use super::report::{Failure, Message, PATIENCE, limit_waits};
 use super::seccomp::Listening;
-use super::spawn::{SpawnError, program_words};
+use super::spawn::{SpawnError, program_words, unheard};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 
@@ -16,8 +16,8 @@ pub fn start(
     program: &str,
     mut listening: impl FnMut(&Listening) -> Result<(), SpawnError>,
 ) -> Result<(), SpawnError> {
-    let failed =
-        |errno: Errno| SpawnError::Step { step: "read the start report".to_owned(), source: errno.into() };
+    let failed = |errno: Errno| unheard("read the start report", errno);
+    limit_waits(connection, PATIENCE).map_err(failed)?;
     let mut executing = false;
     loop {
         match Message::receive_with(connection).map_err(failed)? {
