@@ -106,3 +106,18 @@ fn a_detached_process_goes_on_and_ends_with_the_container() {
     scratch.oci(["delete", &id]).ok();
     scratch.assert_clean();
 }
+
+#[test]
+fn dev_null_of_the_host_comes_in_as_the_containers_own() {
+    common::require_root!();
+    let scratch = Scratch::new("null");
+    // Through the host's own device, root inside could change its mode.
+    let script = "test \"$(stat -L -c %d /proc/self/fd/0)\" = \"$(stat -c %d /dev/null)\" && echo own";
+    let bundle = scratch.bundle(&["/bin/sh", "-c", &format!("{script}; exec sleep 1000")]);
+    let id = scratch.name("null");
+    let running = scratch.oci(["run", "--bundle", bundle.arg(), &id]).spawn();
+    eventually("it has looked", || running.stdout() == "own\n");
+    assert_eq!(scratch.oci(["exec", &id, "/bin/sh", "-c", script]).ok().stdout, "own\n");
+    scratch.oci(["kill", &id, "KILL"]).ok();
+    running.wait();
+}

@@ -2,6 +2,7 @@
 //!
 //! The functions on [`Identity`] run between clone and execve; they neither allocate nor lock.
 use super::capabilities::CapabilityMasks;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use std::os::fd::BorrowedFd;
@@ -44,9 +45,8 @@ impl Identity {
 
 /// Lets the user reopen its standard streams, `/dev/stdout` for example, when they belong to somebody
 /// else. /dev/null is everybody's, and a stream on a file system that refuses stays as it is.
-pub(super) fn own_stream(stream: BorrowedFd<'_>, owner: u32) -> Result<(), Errno> {
-    let Ok(stat) = rustix::fs::fstat(stream) else { return Ok(()) };
-    if stat.st_uid == owner || stat.st_rdev == rustix::fs::makedev(1, 3) {
+pub(super) fn own_stream(stream: BorrowedFd<'_>, stat: &Stat, owner: u32) -> Result<(), Errno> {
+    if stat.st_uid == owner {
         return Ok(());
     }
     match rustix::fs::fchown(stream, Some(Uid::from_raw(owner)), None) {

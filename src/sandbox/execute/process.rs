@@ -6,11 +6,11 @@ use crate::sandbox::report::Message;
 use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;
 use crate::sys::{exec, fd, process};
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev};
 use rustix::io::Errno;
 use rustix::process::{Rlimit, getrlimit, setrlimit};
 use std::ffi::CStr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 impl Child<'_> {
     pub(super) fn become_process(&mut self, step: &Step) -> Result<(), Errno> {
@@ -57,12 +57,31 @@ impl Child<'_> {
                 fd::become_standard_stream(stream.as_fd(), number)?;
             }
         }
-        if owner != 0 {
-            own_stream(rustix::stdio::stdin(), owner)?;
-            own_stream(rustix::stdio::stdout(), owner)?;
-            own_stream(rustix::stdio::stderr(), owner)?;
+        let mut null = None;
+        for (number, stream) in
+            [(0, rustix::stdio::stdin()), (1, rustix::stdio::stdout()), (2, rustix::stdio::stderr())]
+        {
+            let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+            if is_null(&stat) {
+                self.replace_null(number, &mut null)?;
+            } else if owner != 0 {
+                own_stream(stream, &stat, owner)?;
+            }
         }
         fd::close_on_exec_from(keep_below)
+    }
+
+    /// Puts the container's own /dev/null in the place of the host's, whose mode and owner root of the
+    /// container could change through /proc/self/fd.
+    fn replace_null(&self, number: u8, null: &mut Option<OwnedFd>) -> Result<(), Errno> {
+        if null.is_none() {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let opened = rustix::fs::openat2(self.root()?, c"dev/null", flags, Mode::empty(), resolve);
+            *null = opened.ok().filter(|file| rustix::fs::fstat(file).is_ok_and(|stat| is_null(&stat)));
+        }
+        // A container without one keeps what it was given.
+        null.as_ref().map_or(Ok(()), |null| fd::become_standard_stream(null.as_fd(), number))
     }
 
     fn find_program(&mut self) -> Result<(), Errno> {
@@ -101,6 +120,10 @@ impl Child<'_> {
             None => Errno::NOENT,
         }
     }
+}
+
+fn is_null(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
 }
 
 /// Raises the hard limit alone: no step between here and execve comes under a lower one.
