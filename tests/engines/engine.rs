@@ -38,17 +38,13 @@ impl Drop for Engine {
             Call::new("/bin/sh").args(["-c", &self.clear.join("\n")]).outcome();
         }
         self.stop();
-        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-        let below: Vec<&str> =
-            points.filter(|point| Path::new(point).starts_with(self.scratch.path())).collect();
-        for point in below.iter().rev() {
-            let _ = nix::mount::umount2(*point, nix::mount::MntFlags::MNT_DETACH);
-        }
         let name = self.scratch.name("engine");
-        // A container's monitor is in the parent's cgroup and ends a moment after the container.
-        for _ in 0..100 {
-            if remove_cgroups(Path::new("/sys/fs/cgroup"), &name) {
+        // Podman's monitors clean up on their own a moment after their containers, mount again for it, and
+        // are in the parent's cgroup meanwhile.
+        for _ in 0..200 {
+            unmount_below(self.scratch.path());
+            remove_cgroups(Path::new("/sys/fs/cgroup"), &name);
+            if self.scratch.leftovers().is_empty() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(30));
@@ -56,21 +52,27 @@ impl Drop for Engine {
     }
 }
 
-/// Removes the cgroups of this name and those below them, wherever they are mounted; whether none is left.
-fn remove_cgroups(directory: &Path, name: &str) -> bool {
-    let mut gone = true;
-    for path in directories(directory) {
-        let named = path.file_name().is_some_and(|own| own == name);
-        gone &= if named { remove_tree(&path) } else { remove_cgroups(&path, name) };
+fn unmount_below(directory: &Path) {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let below: Vec<&str> = points.filter(|point| Path::new(point).starts_with(directory)).collect();
+    for point in below.iter().rev() {
+        let _ = nix::mount::umount2(*point, nix::mount::MntFlags::MNT_DETACH);
     }
-    gone
 }
 
-fn remove_tree(directory: &Path) -> bool {
-    directories(directory).iter().for_each(|path| {
-        remove_tree(path);
-    });
-    std::fs::remove_dir(directory).is_ok()
+/// Removes the cgroups of this name and those below them, wherever they are mounted.
+fn remove_cgroups(directory: &Path, name: &str) {
+    for path in directories(directory) {
+        let named = path.file_name().is_some_and(|own| own == name);
+        if named { remove_tree(&path) } else { remove_cgroups(&path, name) }
+    }
+}
+
+fn remove_tree(directory: &Path) {
+    directories(directory).iter().for_each(|path| remove_tree(path));
+    // What is still in use is tried again, and shows up in the scratch's own check at last.
+    let _ = std::fs::remove_dir(directory);
 }
 
 fn directories(directory: &Path) -> Vec<std::path::PathBuf> {

@@ -44,7 +44,8 @@ pub(in crate::container) fn restore(
     }
     drop(lock);
     let (cgroup, child) = making.done()?;
-    let container = Container { directory, record: draft.record, cgroup, warnings: Vec::new() };
+    let warnings = draft.warnings().to_vec();
+    let container = Container { directory, record: draft.record, cgroup, warnings };
     crate::container::start::run_hooks(&container, Kind::Poststart)?;
     Ok((container, child))
 }
