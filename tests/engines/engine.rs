@@ -21,7 +21,8 @@ impl Engine {
     /// Starts the daemon, again too, and returns when `ready` succeeds.
     pub(crate) fn start(&mut self, daemon: Call, ready: impl Fn() -> Call) {
         self.daemon = Some(daemon.spawn());
-        crate::common::eventually("the daemon answers", || ready().outcome().success());
+        let limit = std::time::Duration::from_secs(60);
+        crate::common::eventually_within(limit, "the daemon answers", || ready().outcome().success());
     }
     /// Ends the daemon as its service manager would; containers stay.
     pub(crate) fn stop(&mut self) {
