@@ -6,7 +6,7 @@
 //! its own sibling (`CLONE_PARENT`), so that the child's new namespaces belong to it, and ends.
 use super::namespaces::Join;
 use super::plan::Plan;
-use super::spawn::{Prepared, SpawnError, open_host, step};
+use super::spawn::{Init, Prepared, SpawnError, open_host, step};
 use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
 use crate::sys::descriptor;
@@ -14,7 +14,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, WaitId, WaitIdOptions};
-use rustix::thread::{CpuSet, LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
+use rustix::thread::{CpuSet, LinkNameSpaceType, UnshareFlags};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -73,11 +73,6 @@ fn enter(plan: &Plan, prepared: &Prepared) -> Result<Vec<OwnedFd>, SpawnError> {
                 if errno == Errno::INVAL { format!("; is it a {name} namespace") } else { String::new() };
             step(&format!("join {path} ({}){hint}", join.at), errno)
         })?;
-    }
-    if let Some(init) = &prepared.init {
-        keep("pid")?;
-        rustix::thread::move_into_thread_name_spaces(init.as_fd(), ThreadNameSpaceType::PROCESS_ID)
-            .map_err(|errno| step("join the container's pid namespace", errno))?;
     }
     if plan.new_time_namespace {
         keep("time")?;
@@ -147,6 +142,19 @@ fn go_between(
             descriptor::send(parent, b"1", Some(pidfd.as_fd()), SendFlags::NOSIGNAL)?;
             exit_now(0)
         }
+    }
+}
+
+/// The process that a go-between has cloned for a joining Plan, in place of the go-between itself, which is
+/// reaped. When there is none, the go-between's report says why.
+pub(super) fn successor(go_between: Init, birth: BorrowedFd<'_>) -> Result<Init, SpawnError> {
+    match descriptor::receive(birth, &mut [0; 1]) {
+        Ok((_, Some(pidfd))) => {
+            // It ends by itself once it has sent this.
+            let _ = rustix::process::waitid(WaitId::PidFd(go_between.pidfd.as_fd()), WaitIdOptions::EXITED);
+            Ok(Init { pid: pid_of(pidfd.as_fd())?, pidfd })
+        }
+        _ => Ok(go_between),
     }
 }
 

@@ -14,14 +14,16 @@ use super::report::{Failure, Message};
 use super::spawn::Prepared;
 use super::step::{Slot, Step};
 use super::target::Kind;
-use crate::sys::{clone::exit_now, exec, keyring, mount, namespace, netdev};
+use crate::sys::clone::{Cloned, clone_sibling, exit_now};
+use crate::sys::{descriptor, exec, fd, keyring, mount, namespace, netdev};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
+use rustix::net::SendFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::UnshareFlags;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Room for what the file system itself says about a mount that it refused.
 const FS_MESSAGE: usize = 120;
@@ -82,6 +84,7 @@ impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
             Step::JoinProcess(flags) => self.join_process(*flags)?,
+            Step::BeBorn { keep_below } => self.be_born(*keep_below)?,
             Step::NewSession => drop(rustix::process::setsid()?),
             Step::NewKeyring => new_keyring()?,
             Step::NewCgroupNamespace => namespace::unshare(UnshareFlags::NEWCGROUP)?,
@@ -134,6 +137,37 @@ impl Child<'_> {
         let init = self.prepared.init.as_ref().ok_or(Errno::BADF)?;
         let flags = rustix::thread::ThreadNameSpaceType::from_bits_retain(flags);
         rustix::thread::move_into_thread_name_spaces(init.as_fd(), flags)
+    }
+
+    fn be_born(&mut self, keep_below: u32) -> Result<(), Errno> {
+        let birth = self.prepared.birth.take().ok_or(Errno::BADF)?;
+        self.close_others(birth.as_fd(), keep_below)?;
+        match clone_sibling(0, None)? {
+            Cloned::Child => Ok(()),
+            Cloned::Parent { pidfd, .. } => {
+                descriptor::send(birth.as_fd(), b"1", Some(pidfd.as_fd()), SendFlags::NOSIGNAL)?;
+                exit_now(0)
+            }
+        }
+    }
+
+    /// Closes every descriptor that no step to come needs: through /proc/PID/fd they lead to the host.
+    fn close_others(&self, birth: BorrowedFd<'_>, keep_below: u32) -> Result<(), Errno> {
+        let stdio = &self.plan.stdio;
+        let owned = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &self.plan.console_socket, &self.proc];
+        let mut kept = [birth.as_raw_fd(), self.report.as_raw_fd(), -1, -1, -1, -1, -1];
+        for (place, fd) in kept[2..].iter_mut().zip(owned) {
+            *place = fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        }
+        kept.sort_unstable();
+        let mut from = keep_below;
+        for number in kept.into_iter().filter_map(|number| u32::try_from(number).ok()) {
+            if number > from {
+                fd::close_between(from, number - 1)?;
+            }
+            from = from.max(number.saturating_add(1));
+        }
+        fd::close_between(from, u32::MAX)
     }
 
     fn place_root(&mut self, path: &CStr) -> Result<(), Errno> {

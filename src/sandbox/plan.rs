@@ -260,8 +260,12 @@ impl Plan {
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let flags = namespaces.all_flags() & !(libc::CLONE_NEWPID as u64);
-        let mut steps = before_namespaces(process, false)?;
-        steps.extend([Step::JoinProcess(flags as u32), Step::NewSession, Step::OpenRoot]);
+        // For the children to come, and for the procfs that is made next.
+        let mut steps = vec![Step::JoinProcess(libc::CLONE_NEWPID as u32)];
+        steps.extend(before_namespaces(process, false)?);
+        let keep_below = inputs.preserve_fds.saturating_add(3);
+        steps.extend([Step::JoinProcess(flags as u32), Step::BeBorn { keep_below }]);
+        steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         if user_namespace {
             steps.push(Step::BecomeNamespaceRoot);

@@ -1,5 +1,5 @@
 //! The parent's side of a Plan's execution.
-use super::clone::clone_into;
+use super::clone::{clone_into, successor};
 use super::execute::execute;
 use super::mounts::{open_root, open_sources};
 use super::net_devices;
@@ -97,6 +97,8 @@ pub(super) struct Prepared {
     pub(super) terminal: Option<OwnedFd>,
     pub(super) console_target: Target,
     pub(super) devpts_target: Target,
+    /// Where the go-between of a joining Plan sends the pidfd of its successor.
+    pub(super) birth: Option<OwnedFd>,
 }
 
 /// Clones the process and has it execute the Plan to where only its program, or [`super::start`], is
@@ -154,23 +156,33 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
         limit_waits(parent_end.as_fd(), PATIENCE)
             .map_err(|errno| step("limit the waits for the child", errno))?;
     }
+    let (birth, their_birth) = match &plan.root {
+        Root::Joined { .. } => socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map(|(ours, theirs)| (Some(ours), Some(theirs)))
+            .map_err(|errno| step("create a socket pair", errno))?,
+        Root::New { .. } => (None, None),
+    };
+    prepared.birth = their_birth;
     let must_wait = plan.must_wait() || cgroup.is_some_and(Cgroup::needs_add);
     let cloned = clone_into(plan, &prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
-            drop(parent_end);
+            drop((parent_end, birth));
             if must_wait && !matches!(Message::receive(child_end.as_fd()), Ok(Some(_))) {
                 crate::sys::clone::exit_now(1);
             }
             execute(plan, &mut prepared, child_end.as_fd())
         }
     };
-    drop(child_end);
-    let init = Init { pid, pidfd };
-    let reported = move_devices(plan, &prepared, &init)
-        .and_then(|()| release(plan, cgroup, &init, must_wait, parent_end.as_fd()))
-        .and_then(|()| await_report(plan, Some(&init), parent_end.as_fd()));
+    drop((child_end, prepared.birth.take()));
+    let mut init = Init { pid, pidfd };
+    let released = move_devices(plan, &prepared, &init)
+        .and_then(|()| release(plan, cgroup, &init, must_wait, parent_end.as_fd()));
+    if let (Ok(()), Some(birth)) = (&released, birth) {
+        init = successor(init, birth.as_fd())?;
+    }
+    let reported = released.and_then(|()| await_report(plan, Some(&init), parent_end.as_fd()));
     match reported {
         Ok(paused) => Ok((init, Rest { socket: parent_end, paused })),
         Err(error) => {
@@ -327,7 +339,7 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     };
     let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));
     let (console_target, devpts_target) = (fixed("/dev/console")?, fixed("/dev/pts")?.without_symlinks());
-    Ok(Prepared { root, init, joins, mounts, terminal: None, console_target, devpts_target })
+    Ok(Prepared { root, init, joins, mounts, terminal: None, console_target, devpts_target, birth: None })
 }
 
 pub(super) fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {

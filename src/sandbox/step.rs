@@ -50,6 +50,12 @@ pub(super) struct Limit {
 pub(super) enum Step {
     /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
     JoinProcess(u32),
+    /// Clones the process that goes on, as a child of the same parent in the pid namespace that was joined
+    /// for children, and ends. What becomes visible to the container's processes has nothing of the
+    /// host any more: neither root, nor working directory, nor descriptors.
+    BeBorn {
+        keep_below: u32,
+    },
     NewSession,
     NewKeyring,
     NewCgroupNamespace,
@@ -200,6 +206,7 @@ impl Step {
     fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
+            Self::BeBorn { .. } => out.write_str("clone into the container's pid namespace"),
             Self::NewSession => out.write_str("create a session"),
             Self::NewKeyring => {
                 out.write_str("create a session keyring (--no-new-keyring keeps the caller's)")

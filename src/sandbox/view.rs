@@ -61,6 +61,7 @@ fn details(step: &Step) -> (&'static str, Value) {
     let target = |target: &super::target::Target| json!({"target": target.to_string()});
     match step {
         Step::JoinProcess(flags) => ("joinProcess", json!({"namespaces": clone_flags(u64::from(*flags))})),
+        Step::BeBorn { keep_below } => ("beBorn", json!({"closeFrom": keep_below})),
         Step::NewSession => ("newSession", Value::Null),
         Step::NewKeyring => ("newKeyring", Value::Null),
         Step::NewCgroupNamespace => ("newCgroupNamespace", Value::Null),

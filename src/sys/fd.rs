@@ -14,6 +14,18 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Closes every descriptor from `first` to `last`; see `close_range(2)`. For a process between clone and
+/// execve, which never drops what it owns.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_between(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: the caller's process ends in execve or _exit and runs no destructors, so no descriptor of
+    // the range is used or closed again.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// Makes `fd` the standard stream `number` (0, 1 or 2), without close-on-exec; see `dup2(2)`.
 ///
 /// # Errors

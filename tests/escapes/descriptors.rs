@@ -1,6 +1,8 @@
 //! Descriptors of the host that a process inside could come by.
 
 use crate::common::{self, Call, Scratch, eventually};
+use crate::sentinel::Sentinel;
+use serde_json::json;
 
 #[test]
 fn cve_2016_9962_process_1_finds_no_descriptor_of_the_host_in_an_entering_process() {
@@ -68,4 +70,39 @@ fn descriptors_of_the_caller_reach_neither_run_nor_exec() {
         }
     }
     assert!(held.is_empty(), "run inherited {held:?}");
+}
+
+#[test]
+fn a_process_that_enters_is_never_seen_with_the_hosts_root_directory_or_descriptors() {
+    common::require_root!();
+    let scratch = Scratch::new("entering");
+    let sentinel = Sentinel::new(scratch.path().join("sentinel"), &["secret"]);
+    // CAP_SYS_PTRACE of the host's user namespace gets past the entering process not being dumpable.
+    let watch = "echo watching; while true; do for p in /proc/[0-9]*; do
+        case $p in /proc/1|/proc/$$) continue;; esac
+        test \"$p\" -ef /proc/self && continue
+        echo seen $p
+        cat $p/cwd/secret && echo read; echo pwned > $p/cwd/written; cat $p/root$SENTINEL/secret && echo read
+        for fd in $p/fd/*; do test -d $fd && ls $fd/.. | grep -q -e sentinel -e oci && echo descriptor $fd; done
+        done; done 2>/dev/null";
+    let mut bundle = scratch.bundle(&["/bin/sh", "-c", watch]);
+    bundle.edit(|spec| {
+        let sets = ["bounding", "effective", "permitted"];
+        for set in sets {
+            let capabilities = spec["process"]["capabilities"][set].as_array_mut().unwrap();
+            capabilities.push(json!("CAP_SYS_PTRACE"));
+        }
+        spec["process"]["env"].as_array_mut().unwrap().push(json!(format!("SENTINEL={}", sentinel.arg())));
+    });
+    let id = scratch.name("entering");
+    let running = scratch.oci(["run", "--bundle", bundle.arg(), &id]).spawn();
+    eventually("it watches", || running.stdout().contains("watching"));
+    for _ in 0..60 {
+        scratch.oci(["exec", &id, "/bin/sleep", "0.02"]).current_dir(&sentinel.path).ok();
+    }
+    scratch.oci(["kill", &id, "KILL"]).ok();
+    let outcome = running.wait();
+    assert!(outcome.stdout.contains("seen"), "the watcher saw an entering process: {outcome}");
+    assert!(!outcome.stdout.contains("read\n") && !outcome.stdout.contains("descriptor"), "{outcome}");
+    sentinel.assert_untouched();
 }
