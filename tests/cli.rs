@@ -148,3 +148,22 @@ fn state_is_for_root_alone() {
         std::fs::metadata(root.join("run/control").join(&name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(socket, 0o600);
 }
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = |program: &str, arguments: &[&str], stdout: bool| {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).stdin(std::process::Stdio::null());
+        let command = if stdout {
+            command.stdout(full()).stderr(std::process::Stdio::null())
+        } else {
+            command.stderr(full()).stdout(std::process::Stdio::null())
+        };
+        command.status().unwrap().code()
+    };
+    let (wharf, oci) = (env!("CARGO_BIN_EXE_wharf"), env!("CARGO_BIN_EXE_wharf-oci"));
+    assert_eq!(status(wharf, &["rm", "nosuch"], false), Some(125));
+    assert_eq!(status(oci, &["state", "nosuch"], false), Some(1));
+    assert_eq!(status(oci, &["features"], true), Some(1));
+}

@@ -11,12 +11,12 @@ pub(super) fn print(program: &str, error: &clap::Error) -> bool {
     }
     let text = error.to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{text}");
+        tell!("{}", text.trim_end_matches('\n'));
     } else {
         let message = text.split("\n\nUsage:").next().unwrap_or_default();
         let message = message.split("\n\nFor more").next().unwrap_or_default();
         let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        eprintln!("{program}: {}; see {program} --help", line.strip_prefix("error: ").unwrap_or(&line));
+        tell!("{program}: {}; see {program} --help", line.strip_prefix("error: ").unwrap_or(&line));
     }
     false
 }

@@ -6,7 +6,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::process::Command;
 
 /// Signals that concern this process and are not passed on.
@@ -34,7 +34,8 @@ pub fn run(command: &[OsString]) -> u8 {
             Err(_) => OWN_FAILURE,
         },
         Err(error) => {
-            eprintln!("wharf: execute {}: {error}", program.to_string_lossy());
+            // The exit status tells whoever cannot be told so.
+            let _ = writeln!(io::stderr(), "wharf: execute {}: {error}", program.to_string_lossy());
             if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
         }
     }

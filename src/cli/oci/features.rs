@@ -14,7 +14,7 @@ pub(super) struct FeaturesCommand {}
 
 impl FeaturesCommand {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
-        println!("{}", serde_json::to_string_pretty(&features()?)?);
+        show!("{}\n", serde_json::to_string_pretty(&features()?)?)?;
         Ok(0)
     }
 }

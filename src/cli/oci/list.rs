@@ -26,9 +26,11 @@ impl List {
         let ids = Container::ids(&context.root)?;
         let states: Vec<State> = ids.iter().filter_map(|id| state_of(context, id)).collect();
         match self.format {
-            _ if self.quiet => states.iter().for_each(|state| println!("{}", state.id)),
-            Format::Json => println!("{}", serde_json::to_string(&states)?),
-            Format::Table => print!("{}", table(&states)),
+            _ if self.quiet => {
+                show!("{}", states.iter().map(|state| format!("{}\n", state.id)).collect::<String>())?;
+            }
+            Format::Json => show!("{}\n", serde_json::to_string(&states)?)?,
+            Format::Table => show!("{}", table(&states))?,
         }
         Ok(0)
     }

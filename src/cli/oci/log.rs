@@ -32,14 +32,14 @@ impl Log {
         if let Some(file) = &self.file {
             self.append(file, "error", &message);
         }
-        eprintln!("wharf-oci: {}", one_line(&message));
+        tell!("wharf-oci: {}", one_line(&message));
     }
 
     /// Something the user should know that stopped nothing.
     pub(super) fn warning(&self, message: &str) {
         match &self.file {
             Some(file) => self.append(file, "warning", message),
-            None => eprintln!("wharf-oci: warning: {}", one_line(message)),
+            None => tell!("wharf-oci: warning: {}", one_line(message)),
         }
     }
 
@@ -48,7 +48,7 @@ impl Log {
         match &self.file {
             _ if !self.debug => {}
             Some(file) => self.append(file, "debug", message),
-            None => eprintln!("wharf-oci: debug: {}", one_line(message)),
+            None => tell!("wharf-oci: debug: {}", one_line(message)),
         }
     }
 
@@ -56,7 +56,7 @@ impl Log {
         let line = render(self.format, level, message, SystemTime::now());
         let opened = OpenOptions::new().create(true).append(true).mode(0o644).open(file);
         if let Err(error) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
-            eprintln!("wharf-oci: warning: write log {}: {error}", file.display());
+            tell!("wharf-oci: warning: write log {}: {error}", file.display());
         }
     }
 }

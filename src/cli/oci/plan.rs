@@ -18,10 +18,8 @@ pub(super) struct PlanCommand {
 impl PlanCommand {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         let spec = read_config(&self.bundle, |warning| context.log.warning(warning))?;
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&preview(&self.id, &self.bundle, &spec, context.systemd_cgroup)?)?
-        );
+        let plan = preview(&self.id, &self.bundle, &spec, context.systemd_cgroup)?;
+        show!("{}\n", serde_json::to_string_pretty(&plan)?)?;
         Ok(0)
     }
 }

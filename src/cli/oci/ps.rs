@@ -27,14 +27,14 @@ impl Ps {
         let pids = Container::load(&context.root, &self.id)?.processes()?;
         let pids: BTreeSet<i32> = pids.into_iter().map(|pid: Pid| pid.as_raw_nonzero().get()).collect();
         if self.format == Format::Json {
-            println!("{}", serde_json::to_string(&pids)?);
+            show!("{}\n", serde_json::to_string(&pids)?)?;
             return Ok(0);
         }
         let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
         if options.is_empty() {
             options.push("-ef");
         }
-        print!("{}", rows_of(&listing(&options)?, &pids)?);
+        show!("{}", rows_of(&listing(&options)?, &pids)?)?;
         Ok(0)
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn run(instance: &Instance, interactive: bool, tty: bool) -> anyhow::
     }
     let exit = ended?;
     if let Some(exit) = exit.as_ref().filter(|exit| exit.oom) {
-        eprintln!("wharf: instance {}: {}", instance.name(), exit.reason);
+        tell!("wharf: instance {}: {}", instance.name(), exit.reason);
     }
     Ok(exit.map_or(service::OWN_FAILURE, |exit| exit.exit().shell_code()))
 }

@@ -152,7 +152,7 @@ fn each(
     let mut failures = failures.into_iter();
     let Some(first) = failures.next() else { return Ok(0) };
     for other in failures {
-        eprintln!("wharf: {other}");
+        tell!("wharf: {other}");
     }
     Err(first.into())
 }

@@ -141,7 +141,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("wharf: {}", on_one_line(error));
+    tell!("wharf: {}", on_one_line(error));
     let code = error.chain().find_map(|cause| cause.downcast_ref::<service::Error>());
     ExitCode::from(code.map_or(OWN_FAILURE, service::Error::exit_code))
 }

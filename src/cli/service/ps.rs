@@ -45,7 +45,7 @@ impl Ps {
             if let Err(error) = reconcile(&instance)
                 && instance.directory().exists()
             {
-                eprintln!("wharf: {}: {error}", instance.name());
+                tell!("wharf: {}: {error}", instance.name());
             }
             // Gone meanwhile, when it has no state.
             let Ok(state) = instance.state() else { continue };
