@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use wharf::cgroup::Hierarchies;
-use wharf::sandbox::{Inputs, Plan, Rootfs, Stdio, default_spec, spawn};
+use wharf::sandbox::{Inputs, Plan, Rootfs, Start, Stdio, default_spec, spawn};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -39,7 +39,7 @@ fn inside(script: &str, no_new_privileges: bool) -> String {
             stderr: stream(&output),
         },
         console_socket: None,
-        start_socket: None,
+        start: Start::AtOnce,
         preserve_fds: 0,
         no_pivot: false,
         no_new_keyring: false,

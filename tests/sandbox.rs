@@ -15,7 +15,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use wharf::cgroup::Hierarchies;
-use wharf::sandbox::{ExecInputs, Init, Inputs, Plan, Rootfs, SpawnError, Stdio, default_spec, spawn, start};
+use wharf::sandbox::{
+    ExecInputs, Init, Inputs, Plan, Rootfs, SpawnError, Start, Stdio, default_spec, spawn, start,
+};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -85,7 +87,7 @@ impl Box {
             cgroup: None,
             stdio: Stdio { stdin: Some(null()), stdout: stream(), stderr: stream() },
             console_socket: None,
-            start_socket,
+            start: start_socket.map_or(Start::AtOnce, Start::ByAnyone),
             preserve_fds: 0,
             no_pivot: false,
             no_new_keyring: false,

@@ -1,5 +1,4 @@
 //! `wharf-oci`: an OCI runtime for container engines.
+#![no_main]
 
-fn main() -> std::process::ExitCode {
-    wharf::cli::oci::main()
-}
+wharf::entry!(wharf::cli::oci::main);

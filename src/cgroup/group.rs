@@ -173,6 +173,24 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Removes the directories when no process is in them and no group below; true when it did. systemd's
+    /// scopes are left to [`Cgroup::delete`].
+    pub fn delete_if_empty(&self) -> bool {
+        if !self.is_ours() || self.record.scope.is_some() {
+            return false;
+        }
+        let gone = |directory: &Path| match std::fs::remove_dir(directory) {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        let directories = self.record.directories();
+        let all = directories.iter().all(|directory| gone(directory));
+        if all {
+            directories.into_iter().for_each(remove_shared_parent);
+        }
+        all
+    }
+
     /// Removes the directories, waiting a bounded time for dying tasks; a missing one is no error. Goes
     /// through all hierarchies and returns the first failure.
     ///
@@ -262,10 +280,12 @@ fn make_all(
     let mut record = Record::default();
     if let Some(v2) = &hierarchies.v2 {
         made.push(make_v2(v2, path, resources)?);
+        must_be_empty(made.last(), path)?;
         record.v2 = made.last().map(|made| made.leaf.clone());
     }
     for v1 in &hierarchies.v1 {
         made.push(make_v1(v1, path)?);
+        must_be_empty(made.last(), path)?;
         let leaf = made.last().map(|made| made.leaf.clone());
         record.v1.extend(leaf.map(|leaf| (v1.controllers.clone(), leaf)));
     }
@@ -274,6 +294,19 @@ fn make_all(
     let cgroup = Cgroup { record, clone_into, awaited: None };
     cgroup.filter_devices(resources)?;
     Ok(cgroup)
+}
+
+/// Processes of others would come under our limits, and end with our container. Those of a scope are the
+/// container's own by now.
+fn must_be_empty(made: Option<&Made>, path: &CgroupPath) -> Result<(), Error> {
+    let Some(there) = made.filter(|made| !made.is_new() && path.scope().is_none()) else { return Ok(()) };
+    let mut pids = Vec::new();
+    collect_pids(&there.leaf, &mut pids)?;
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("cgroup {} is not empty: {} process(es) are in it", path.as_str(), pids.len());
+    Err(Error::config("linux.cgroupsPath", reason))
 }
 
 /// A controller works in a cgroup when every ancestor lists it in cgroup.subtree_control.
@@ -382,7 +415,8 @@ pub(super) fn open(directory: &Path) -> Result<OwnedFd, Error> {
 }
 
 fn collect_pids(directory: &Path, pids: &mut Vec<Pid>) -> Result<(), Error> {
-    let text = match tree::read(directory, "cgroup.procs") {
+    let path = directory.join("cgroup.procs");
+    let text = match std::fs::read_to_string(&path).map_err(Error::file("read", &path)) {
         Err(Error::File { source, .. }) if is_removed(&source) => return Ok(()),
         text => text?,
     };

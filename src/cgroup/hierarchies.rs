@@ -1,6 +1,7 @@
 //! Where this host keeps each controller: cgroup v2, v1, or some of both.
 use super::Error;
 use crate::sys::mountinfo::{self, Mount};
+use crate::sys::record;
 use std::path::{Path, PathBuf};
 
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -54,7 +55,8 @@ impl Hierarchies {
         };
         if let Some(v2) = &mut found.v2 {
             let path = v2.mount.join("cgroup.controllers");
-            let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+            let text = record::read(&path).map_err(|errno| Error::file("read", &path)(errno.into()))?;
+            let text = String::from_utf8_lossy(&text);
             v2.controllers = text.split_whitespace().map(str::to_owned).collect();
         }
         if found.v1.is_empty() && found.v2.is_none() { Err(Error::NotMounted) } else { Ok(found) }

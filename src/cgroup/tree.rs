@@ -1,5 +1,6 @@
 //! Directories and files of a cgroup hierarchy.
 use super::{CgroupPath, Error};
+use crate::sys::record;
 use rustix::io::Errno;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -44,6 +45,11 @@ pub(super) struct Made {
 }
 
 impl Made {
+    /// Whether the group itself was made, and not found.
+    pub(super) fn is_new(&self) -> bool {
+        self.created.last() == Some(&self.leaf)
+    }
+
     /// Removes what was made, for an error's sake.
     pub(super) fn undo(&self) {
         for directory in self.created.iter().rev() {
@@ -65,10 +71,11 @@ pub(super) fn write(directory: &Path, file: &str, value: &str) -> Result<(), Err
     })
 }
 
-/// Reads a file whole.
+/// Reads a file of one record whole.
 pub(super) fn read(directory: &Path, file: &str) -> Result<String, Error> {
     let path = directory.join(file);
-    fs::read_to_string(&path).map_err(Error::file("read", &path))
+    let text = record::read(&path).map_err(|errno| Error::file("read", &path)(errno.into()))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Removes a cgroup and those that were made inside it, deepest first. Waits a bounded time for tasks

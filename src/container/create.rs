@@ -8,7 +8,7 @@
 //! sandbox::begin            all mounts stand, the host's root is still there
 //! prestart, createRuntime,  hooks
 //! createContainer
-//! rest.finish               the process waits on start.sock
+//! rest.finish               the process waits on start.sock, or for this process when that starts it
 //! state.json                phase created
 //! ```
 //! A failure undoes what was done, from the last step back. A `create` that is killed leaves a directory
@@ -19,7 +19,7 @@ use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
 use super::state::State;
 use super::{Child, Container, ContainerId, CreateOptions, Error, Status, connect_socket, resctrl, socket};
-use crate::sandbox::{self, Inputs, Plan, Rootfs};
+use crate::sandbox::{self, Inputs, Plan, Rootfs, Start};
 use oci_spec::runtime::{Hooks, Spec};
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -32,7 +32,8 @@ struct Prepared {
     draft: Draft,
     hooks: Option<Hooks>,
     plan: Plan,
-    start_socket: OwnedFd,
+    /// On which others start it.
+    start_socket: Option<OwnedFd>,
 }
 
 pub(super) fn create(
@@ -47,14 +48,18 @@ pub(super) fn create(
     let directory = StateDirectory::create(state_root, id)?;
     let lock = directory.claim()?;
     let mut making = Making::new(&directory);
-    if let Err(error) = make(&mut making, &mut prepared) {
-        making.undo(&prepared.draft.record, prepared.hooks.as_ref());
-        return Err(error);
-    }
+    let connection = match make(&mut making, &mut prepared) {
+        Ok(connection) => connection,
+        Err(error) => {
+            making.undo(&prepared.draft.record, prepared.hooks.as_ref());
+            return Err(error);
+        }
+    };
     drop(lock);
+    let starter = prepared.start_socket.is_none().then_some(connection);
     let warnings = [prepared.draft.warnings(), prepared.plan.warnings()].concat();
     let (cgroup, child) = making.done()?;
-    Ok((Container { directory, record: prepared.draft.record, cgroup, warnings }, child))
+    Ok((Container { directory, record: prepared.draft.record, cgroup, warnings, starter }, child))
 }
 
 fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions) -> Result<Prepared, Error> {
@@ -64,7 +69,12 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         path: draft.record.bundle.clone(),
         source: errno.into(),
     };
-    let start_socket = socket::unix_socket(SocketType::SEQPACKET).map_err(state_error)?;
+    let socket = || socket::unix_socket(SocketType::SEQPACKET).map_err(state_error);
+    let start_socket = (!options.starts_it).then(socket).transpose()?;
+    let start = match &start_socket {
+        Some(socket) => Start::ByAnyone(rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(state_error)?),
+        None => Start::ByCreator,
+    };
     let console_socket = match (options.console, &options.console_socket) {
         (None, Some(path)) => {
             let failed = |source| Error::Console { path: path.clone(), source };
@@ -78,7 +88,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         cgroup: Some(draft.record.cgroup.clone()),
         stdio: options.stdio,
         console_socket,
-        start_socket: Some(rustix::io::fcntl_dupfd_cloexec(&start_socket, 3).map_err(state_error)?),
+        start,
         preserve_fds: options.preserve_fds,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
@@ -88,20 +98,23 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
 }
 
-fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<(), Error> {
+fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Error> {
     making.lay(&prepared.draft)?;
     let directory = making.directory;
-    socket::listen_in(prepared.start_socket.as_fd(), directory.fd(), START_SOCKET).map_err(|errno| {
-        let path = directory.path_of(START_SOCKET);
-        Error::State { action: "listen on", path, source: errno.into() }
-    })?;
+    if let Some(socket) = &prepared.start_socket {
+        socket::listen_in(socket.as_fd(), directory.fd(), START_SOCKET).map_err(|errno| {
+            let path = directory.path_of(START_SOCKET);
+            Error::State { action: "listen on", path, source: errno.into() }
+        })?;
+    }
     let (init, rest) = sandbox::begin(&prepared.plan, making.cgroup.as_ref())?;
     let record = &mut prepared.draft.record;
     record.process = Some(making.take(init)?);
     run_hooks(making, record, prepared.hooks.as_ref())?;
-    rest.finish(&prepared.plan)?;
+    let connection = rest.finish(&prepared.plan)?;
     record.phase = Phase::Created;
-    record.write(directory)
+    record.write(directory)?;
+    Ok(connection)
 }
 
 fn run_hooks(making: &Making<'_>, record: &Record, hooks: Option<&Hooks>) -> Result<(), Error> {

@@ -20,15 +20,18 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
         return if force { Ok(Vec::new()) } else { Err(Error::NotFound(container.record.id.to_string())) };
     }
     let record = container.current_record()?;
-    match container.status_under_lock()? {
+    let status = container.status_under_lock()?;
+    match status {
         // As with runc, what has only been created may be deleted.
         Status::Stopped | Status::Created => {}
         _ if force => {}
         status => return Err(Error::CannotDelete { id: container.record.id.to_string(), status }),
     }
-    // A stopped container too: without a pid namespace of its own, processes outlive the first one.
-    kill::kill_everything(container)?;
-    container.own_cgroup().delete()?;
+    // Without a pid namespace of its own, processes outlive the first one of a stopped container too.
+    if status != Status::Stopped || !container.own_cgroup().delete_if_empty() {
+        kill::kill_everything(container)?;
+        container.own_cgroup().delete()?;
+    }
     if let Some(groups) = &record.resctrl {
         groups.remove()?;
     }

@@ -75,18 +75,6 @@ impl Draft {
     }
 }
 
-/// Processes of others would come under our limits, and end with our container.
-fn must_be_empty(planned: &cgroup::Record, path: &str) -> Result<(), Error> {
-    match Cgroup::from_record(planned).pids() {
-        Ok(pids) if !pids.is_empty() => {
-            let reason = format!("cgroup {path} is not empty: {} process(es) are in it", pids.len());
-            Err(Error::config("linux.cgroupsPath", reason))
-        }
-        // It does not exist, which is as it should be; what else is wrong its creation tells.
-        _ => Ok(()),
-    }
-}
-
 fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -> Record {
     let root = spec.root().as_ref().map(|root| bundle.join(root.path())).unwrap_or_default();
     let args = spec.process().as_ref().and_then(|process| process.args().as_deref());
@@ -128,7 +116,6 @@ impl<'a> Making<'a> {
 
     /// Writes record and config, and makes the cgroup with its limits.
     pub(super) fn lay(&mut self, draft: &Draft) -> Result<(), Error> {
-        must_be_empty(&draft.record.cgroup, draft.cgroup_path.as_str())?;
         draft.record.write(self.directory)?;
         self.cgroup = Some(Cgroup::create(&draft.hierarchies, &draft.cgroup_path, &draft.resources)?);
         if let Some(groups) = &draft.resctrl {

@@ -78,6 +78,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Whether this very process calls [`Container::start`]: nobody else can.
+    pub starts_it: bool,
     /// Have systemd make the cgroup, as a transient scope; `linux.cgroupsPath` is `slice:prefix:name` then.
     pub systemd_cgroup: bool,
 }
@@ -111,6 +113,8 @@ pub struct Container {
     /// Opened when it is needed.
     cgroup: OnceLock<Cgroup>,
     warnings: Vec<String>,
+    /// What this process starts it by when it has created it for that.
+    starter: Option<OwnedFd>,
 }
 
 /// A process of a container that the caller is the parent of and must reap.
@@ -145,7 +149,7 @@ impl Container {
     pub fn load(state_root: &Path, id: &ContainerId) -> Result<Self, Error> {
         let directory = StateDirectory::open(state_root, id)?;
         let record = Record::read(&directory, id)?;
-        Ok(Self { directory, record, cgroup: OnceLock::new(), warnings: Vec::new() })
+        Ok(Self { directory, record, cgroup: OnceLock::new(), warnings: Vec::new(), starter: None })
     }
 
     /// Ids below a state root, sorted. Each may be gone by the time it is loaded.

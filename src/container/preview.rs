@@ -1,7 +1,7 @@
 //! What `create` would do, without doing it.
 use super::foundation::Draft;
 use super::{ContainerId, Error};
-use crate::sandbox::{Inputs, Plan, Rootfs, Stdio};
+use crate::sandbox::{Inputs, Plan, Rootfs, Start, Stdio};
 use oci_spec::runtime::{Process, Spec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
@@ -23,14 +23,14 @@ pub fn preview(id: &ContainerId, bundle: &Path, spec: &Spec, systemd_cgroup: boo
         path: draft.record.bundle.clone(),
         source: errno.into(),
     };
-    let (start_socket, console_socket) = pair().map_err(failed)?;
+    let (start, console_socket) = pair().map_err(failed)?;
     let inputs = Inputs {
         rootfs: Rootfs::Directory(draft.record.rootfs.clone()),
         bundle: draft.record.bundle.clone(),
         cgroup: Some(draft.record.cgroup.clone()),
         stdio: Stdio::default(),
         console_socket: terminal.then_some(console_socket),
-        start_socket: Some(start_socket),
+        start: Start::ByAnyone(start),
         preserve_fds: 0,
         no_pivot: false,
         no_new_keyring: false,

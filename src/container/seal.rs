@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
 
@@ -32,11 +33,23 @@ const SEALS: SealFlags =
 /// # Errors
 /// When neither a read-only mount nor a sealed copy can be made.
 pub fn ensure() -> Result<(), Error> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = fs::open(OWN_EXECUTABLE, flags, Mode::empty()).map_err(|errno| failed("open it", errno))?;
-    if is_sealed(&own).map_err(|errno| failed("look at it", errno))? {
+    static SEALED: AtomicBool = AtomicBool::new(false);
+    if SEALED.load(Ordering::Relaxed) {
         return Ok(());
     }
+    let on = fs::statvfs(OWN_EXECUTABLE).map_err(|errno| failed("look at it", errno))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = match on.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        true => None,
+        false => {
+            let own = fs::open(OWN_EXECUTABLE, flags, Mode::empty());
+            Some(own.map_err(|errno| failed("open it", errno))?).filter(|own| !is_sealed_copy(own))
+        }
+    };
+    let Some(own) = own else {
+        SEALED.store(true, Ordering::Relaxed);
+        return Ok(());
+    };
     let sealed = match read_only_clone() {
         Ok(clone) => clone,
         Err(_) => sealed_copy(own).map_err(|source| Error::Seal { action: "copy it", source })?,
@@ -48,12 +61,9 @@ fn failed(action: &'static str, errno: Errno) -> Error {
     Error::Seal { action, source: errno.into() }
 }
 
-fn is_sealed(executable: &OwnedFd) -> Result<bool, Errno> {
-    if fs::fstatvfs(executable)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(true);
-    }
+fn is_sealed_copy(executable: &OwnedFd) -> bool {
     // EINVAL is the answer for every file that is not in memory.
-    Ok(fs::fcntl_get_seals(executable).is_ok_and(|seals| seals.contains(SEALS)))
+    fs::fcntl_get_seals(executable).is_ok_and(|seals| seals.contains(SEALS))
 }
 
 fn read_only_clone() -> Result<OwnedFd, Errno> {
@@ -105,10 +115,15 @@ mod tests {
         root
     }
 
+    fn is_read_only(file: &OwnedFd) -> bool {
+        fs::fstatvfs(file).expect("statvfs").f_flag.contains(StatVfsMountFlags::RDONLY)
+    }
+
     #[test]
     fn the_test_program_itself_is_not_sealed() {
         let own = fs::open(OWN_EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("open");
-        assert!(!is_sealed(&own).expect("statvfs"));
+        assert!(!is_sealed_copy(&own));
+        assert!(!is_read_only(&own));
     }
 
     #[test]
@@ -117,7 +132,7 @@ mod tests {
             return;
         }
         let clone = read_only_clone().expect("open_tree");
-        assert!(is_sealed(&clone).expect("statvfs"));
+        assert!(is_read_only(&clone));
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&clone));
         let opened = fs::open(path, OFlags::WRONLY, Mode::empty());
         assert!(matches!(opened, Err(Errno::ROFS | Errno::TXTBSY)), "{opened:?}");
@@ -127,7 +142,7 @@ mod tests {
     fn a_sealed_copy_counts_as_sealed_and_cannot_be_written() {
         let own = fs::open(OWN_EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("open");
         let copy = sealed_copy(own).expect("memfd");
-        assert!(is_sealed(&copy).expect("seals"));
+        assert!(is_sealed_copy(&copy));
         assert_eq!(rustix::io::write(&copy, b"x"), Err(Errno::PERM));
     }
 }

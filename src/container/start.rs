@@ -10,6 +10,14 @@ use rustix::net::SocketType;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 pub(super) fn start(container: &Container) -> Result<(), Error> {
+    if let Some(connection) = &container.starter {
+        let lock = container.directory.lock()?;
+        run_hooks(container, Kind::StartContainer)?;
+        sandbox::release(connection.as_fd())?;
+        execute(container, connection.as_fd())?;
+        drop(lock);
+        return run_hooks(container, Kind::Poststart);
+    }
     let lock = match container.directory.try_lock()? {
         Some(lock) => lock,
         None => {
@@ -29,18 +37,23 @@ pub(super) fn start(container: &Container) -> Result<(), Error> {
             source: errno.into(),
         },
     })?;
-    sandbox::start(connection.as_fd(), &container.record.program, |listening| {
-        attend(container, listening, connection.as_fd())
-    })
-    .inspect_err(|error| {
+    execute(container, connection.as_fd())?;
+    container.directory.remove_file(START_SOCKET)?;
+    drop(lock);
+    run_hooks(container, Kind::Poststart)
+}
+
+/// Returns when the program has been executed.
+fn execute(container: &Container, connection: BorrowedFd<'_>) -> Result<(), Error> {
+    let listening = |listening: &Listening| attend(container, listening, connection);
+    let started = sandbox::start(connection, &container.record.program, listening);
+    started.map_err(|error| {
         if matches!(error, SpawnError::Agent { .. }) {
             // Nobody would ever answer its system calls.
             let _ = super::kill::kill_everything(container);
         }
-    })?;
-    container.directory.remove_file(START_SOCKET)?;
-    drop(lock);
-    run_hooks(container, Kind::Poststart)
+        error.into()
+    })
 }
 
 /// Hands the listener of the container's seccomp filter to the agent that its config names.

@@ -3,6 +3,7 @@
 //! A pid alone says nothing once its process has ended: the number is given out again. A process is
 //! therefore remembered with its start time (field 22 of `/proc/PID/stat`) and the boot it belongs to,
 //! and both are checked again after a pidfd holds the process still.
+use crate::sys::record;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ const PF_FORKNOEXEC: u32 = 0x40;
 impl Stat {
     fn read(pid: Pid) -> io::Result<Option<Self>> {
         let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-        let text = match read_small(&path) {
+        let text = match record::read(&path) {
             Ok(text) => text,
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             Err(errno) => return Err(errno.into()),
@@ -162,17 +163,8 @@ fn boot_id() -> io::Result<&'static str> {
     if let Some(known) = BOOT_ID.get() {
         return Ok(known);
     }
-    let text = read_small("/proc/sys/kernel/random/boot_id")?;
+    let text = record::read("/proc/sys/kernel/random/boot_id")?;
     Ok(BOOT_ID.get_or_init(|| String::from_utf8_lossy(&text).trim_end().to_owned()))
-}
-
-/// Files of procfs that the kernel hands over in one read.
-fn read_small(path: &str) -> Result<Vec<u8>, Errno> {
-    use rustix::fs::{Mode, OFlags};
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = Vec::with_capacity(1024);
-    rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut text))?;
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `process.capabilities` as five bit masks; see `capabilities(7)`.
 //!
 //! The methods that change the process run between clone and execve; they neither allocate nor lock.
+use crate::sys::record;
 use caps::Capability;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use rustix::io::Errno;
@@ -133,7 +134,10 @@ impl CapabilityMasks {
                 inheritable: CapabilitySet::from_bits_retain(self.inheritable),
             },
         )?;
-        rustix::thread::clear_ambient_capability_set()?;
+        // What is not both permitted and inheritable has just left the ambient set.
+        if self.permitted & self.inheritable != 0 {
+            rustix::thread::clear_ambient_capability_set()?;
+        }
         for capability in bits(self.ambient) {
             rustix::thread::configure_capability_in_ambient_set(capability, true)?;
         }
@@ -175,9 +179,8 @@ fn mask_of(
 
 /// What this kernel knows, and what of it the caller may hand on.
 fn own_bounding_set() -> Result<(u64, u64), Error> {
-    let status = std::fs::read_to_string("/proc/self/status")
-        .map_err(|error| Error::Own(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let held = status
+    let status = record::read("/proc/self/status").map_err(Error::Own)?;
+    let held = String::from_utf8_lossy(&status)
         .lines()
         .find_map(|line| line.strip_prefix("CapBnd:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

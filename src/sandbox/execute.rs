@@ -3,11 +3,14 @@
 //! Nothing in this file allocates, locks or formats. A failure goes over the report socket as
 //! (step, errno, a few bytes of text), and the child ends.
 mod copy_up;
+mod covers;
 mod filter;
 mod mounts;
+mod place;
 mod process;
 
-use self::mounts::{clone_tree, move_mount};
+use self::covers::Covers;
+use self::place::{Place, clone_tree};
 use super::console;
 use super::plan::Plan;
 use super::report::{Failure, Message};
@@ -37,9 +40,7 @@ struct Child<'a> {
     start: Option<OwnedFd>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
-    /// The empty tmpfs that covers masked directories, once it is attached somewhere.
-    empty: Option<OwnedFd>,
-    null_attached: bool,
+    covers: Covers,
     /// Which of the program's candidates can be executed.
     candidate: usize,
     /// What a file system said about a mount that it refused.
@@ -58,8 +59,7 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
         start: None,
         root: None,
         proc: None,
-        empty: None,
-        null_attached: false,
+        covers: Covers::default(),
         candidate: 0,
         words: [0; FS_MESSAGE],
         words_length: 0,
@@ -189,6 +189,11 @@ impl Child<'_> {
 
     fn await_hooks(&self) -> Result<(), Errno> {
         Message::Placed.send(self.report)?;
+        self.await_word()
+    }
+
+    /// Waits until the parent says to go on.
+    fn await_word(&self) -> Result<(), Errno> {
         match Message::receive(self.report)? {
             Some(Message::Ready) => Ok(()),
             _ => Err(Errno::CANCELED),
@@ -230,8 +235,8 @@ impl Child<'_> {
     fn console(&mut self, devpts: Slot, size: Option<(u16, u16)>) -> Result<(), Errno> {
         let terminal = console::open(self.mount(devpts)?, c"ptmx", size)?;
         let target = &self.prepared.console_target;
-        let place = target.open_or_create(self.root()?, Kind::File)?;
-        move_mount(clone_tree(terminal.slave.as_fd())?.as_fd(), place.as_fd())?;
+        let place = Place::Opened(target.open_or_create(self.root()?, Kind::File)?);
+        place.take(clone_tree(terminal.slave.as_fd())?.as_fd())?;
         self.hand_over(terminal)
     }
 

@@ -44,10 +44,13 @@ fn read_passwd(root: BorrowedFd<'_>) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let file: OwnedFd = openat2(root, c"etc/passwd", flags, Mode::empty(), resolve).ok()?;
-    if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
+    let stat = fstat(&file).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
-    let mut text = String::new();
+    // With room to spare the end is found by the second read.
+    let size = u64::try_from(stat.st_size).unwrap_or(0).min(PASSWD_LIMIT);
+    let mut text = String::with_capacity(usize::try_from(size).ok()? + 64);
     std::fs::File::from(file).take(PASSWD_LIMIT).read_to_string(&mut text).ok()?;
     Some(text)
 }

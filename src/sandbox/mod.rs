@@ -43,6 +43,9 @@ mod view;
 
 pub use capabilities::Error as CapabilityError;
 pub use mounts::KNOWN as MOUNT_OPTIONS;
-pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Stdio};
+pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Start, Stdio};
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};
-pub use start::start;
+pub use start::{release, start};
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,18 @@ pub struct Stdio {
     pub stderr: Option<OwnedFd>,
 }
 
+/// When the process executes its program.
+#[derive(Debug, Default)]
+pub enum Start {
+    /// At once.
+    #[default]
+    AtOnce,
+    /// When the caller of [`super::begin`] has it go on, over the connection that [`super::Rest::finish`] returns.
+    ByCreator,
+    /// When whoever connects to this listening `SOCK_SEQPACKET` socket calls [`super::start`].
+    ByAnyone(OwnedFd),
+}
+
 /// What the spec does not say and the caller decides.
 #[derive(Debug)]
 pub struct Inputs {
@@ -82,8 +94,8 @@ pub struct Inputs {
     pub stdio: Stdio,
     /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
     pub console_socket: Option<OwnedFd>,
-    /// Listening `SOCK_SEQPACKET` socket on which the child awaits [`super::start`]; `None` executes at once.
-    pub start_socket: Option<OwnedFd>,
+    /// When the program is executed.
+    pub start: Start,
     /// File descriptors 3..3+N of the caller that the process keeps.
     pub preserve_fds: u32,
     /// `--no-pivot`: change the root with `chroot(2)` where `pivot_root(2)` cannot, on an initramfs.
@@ -136,10 +148,10 @@ pub struct Plan {
     pub(super) program: Program,
     pub(super) stdio: Stdio,
     pub(super) console_socket: Option<OwnedFd>,
-    pub(super) start_socket: Option<OwnedFd>,
+    pub(super) start: Start,
     /// Interfaces of the host that the container takes over.
     pub(super) net_devices: Vec<NetDevice>,
-    /// Who gets the listener of a filter that notifies; with a start socket, whoever starts knows.
+    /// Who gets the listener of a filter that notifies; unless it is started at once, whoever starts knows.
     pub(super) agent: Option<Agent>,
     /// Where the process runs until it is in its cgroup.
     pub(super) initial_cpus: Option<CpuSet>,
@@ -214,6 +226,7 @@ impl Plan {
         steps.append(&mut mounts.finish);
         steps.extend(after);
         steps.extend(covers);
+        mounts::mark_own(&mut steps);
         steps.extend(sysctl);
         if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
             steps.push(Step::ReadonlyRoot);
@@ -238,7 +251,7 @@ impl Plan {
             program,
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
-            start_socket: inputs.start_socket,
+            start: inputs.start,
             net_devices,
             agent: None,
             initial_cpus: None,
@@ -307,7 +320,7 @@ impl Plan {
             program,
             stdio: inputs.stdio,
             console_socket: inputs.console_socket,
-            start_socket: None,
+            start: Start::AtOnce,
             net_devices: Vec::new(),
             agent: inputs.agent,
             initial_cpus: affinity.initial,

@@ -1,7 +1,7 @@
 //! What `process` says becomes the second half of a Plan: from the standard streams to execve.
 use super::capabilities::CapabilityMasks;
 use super::identity::Identity;
-use super::plan::{Error, Plan};
+use super::plan::{Error, Plan, Start};
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
@@ -49,7 +49,7 @@ impl Plan {
         self.steps.push(Step::Umask(user.umask().unwrap_or(0o022) & 0o777));
         self.steps.push(Step::Identity(identity.clone()));
         self.steps.push(Step::FindProgram);
-        if self.start_socket.is_some() {
+        if !matches!(self.start, Start::AtOnce) {
             self.steps.push(Step::AwaitStart);
         }
         // So late that no step before it runs out of what the limits leave.

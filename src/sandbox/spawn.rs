@@ -110,7 +110,7 @@ pub(super) struct Prepared {
 pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
     let (init, rest) = begin(plan, cgroup)?;
     match rest.finish(plan) {
-        Ok(()) => Ok(init),
+        Ok(_) => Ok(init),
         Err(error) => {
             reap(&init);
             Err(error)
@@ -128,17 +128,17 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Lets it go on. Returns when it has reached `execve`, or, with a start socket, when it has done
-    /// everything but execute and listens for [`super::start`].
+    /// Lets it go on. Returns when it has reached `execve`, or, where that is for later, when it has done
+    /// everything but execute; the connection is for the creator to start it by ([`super::Start::ByCreator`]).
     ///
     /// # Errors
     /// Names the step that failed; the caller reaps the process all the same.
-    pub fn finish(self, plan: &Plan) -> Result<(), SpawnError> {
+    pub fn finish(self, plan: &Plan) -> Result<OwnedFd, SpawnError> {
         if self.paused {
             go_on(self.socket.as_fd())?;
             await_report(plan, None, self.socket.as_fd())?;
         }
-        Ok(())
+        Ok(self.socket)
     }
 }
 
@@ -240,7 +240,7 @@ fn move_devices(plan: &Plan, prepared: &Prepared, init: &Init) -> Result<(), Spa
     net_devices::move_into(&plan.net_devices, namespace.as_fd()).map_err(failed)
 }
 
-fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
+pub(super) fn go_on(socket: BorrowedFd<'_>) -> Result<(), SpawnError> {
     Message::Ready.send(socket).map_err(|errno| match errno {
         Errno::PIPE | Errno::CONNRESET => SpawnError::Killed,
         errno => step("release the container's process", errno),

@@ -1,9 +1,18 @@
 //! `start`: the word that a created container's process waits for.
 use super::report::{Failure, Message, PATIENCE, limit_waits};
 use super::seccomp::Listening;
-use super::spawn::{SpawnError, program_words, unheard};
+use super::spawn::{SpawnError, go_on, program_words, unheard};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
+
+/// The creator's word to a process that waits for it ([`super::Start::ByCreator`]); [`start`] on the same
+/// connection comes next.
+///
+/// # Errors
+/// When the process has ended.
+pub fn release(connection: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    go_on(connection)
+}
 
 /// Completes the start of a created container over a connection to its start socket: returns when the
 /// process has executed its program. `program` is `process.args[0]`, for the error's text. `listening` is

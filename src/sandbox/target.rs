@@ -6,6 +6,7 @@
 //!
 //! [`Target::parse`] runs in the parent; everything else runs between clone and execve and neither
 //! allocates nor locks.
+use super::step::Slot;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -30,6 +31,8 @@ pub(super) struct Target {
     no_symlinks: bool,
     /// A symlink at the end is meant itself.
     itself: bool,
+    /// The new file system of the Plan that the last name is directly in.
+    within: Option<Slot>,
 }
 
 impl Target {
@@ -54,7 +57,7 @@ impl Target {
             prefixes.push((CString::new(prefix.clone()).ok()?, CString::new(name).ok()?));
         }
         let path = prefixes.last().map_or_else(|| c".".to_owned(), |(whole, _)| whole.clone());
-        Some(Self { path, prefixes, no_symlinks: false, itself: false })
+        Some(Self { path, prefixes, no_symlinks: false, itself: false, within: None })
     }
 
     /// Refuses symlinks anywhere on the way.
@@ -67,6 +70,27 @@ impl Target {
     pub(super) fn itself(mut self) -> Self {
         self.itself = true;
         self
+    }
+
+    /// Says that the last name is directly in this file system, which the Plan makes itself: it needs no
+    /// lookup, for nothing that an image contains lies on the way.
+    pub(super) fn set_within(&mut self, slot: Slot) {
+        self.within = Some(slot);
+    }
+
+    /// What [`Target::set_within`] said.
+    pub(super) fn within(&self) -> Option<Slot> {
+        self.within
+    }
+
+    /// The path below the root, without a slash at its beginning.
+    pub(super) fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    /// The path that the last name is in; `None` for what is directly in the root.
+    pub(super) fn parent(&self) -> Option<&CStr> {
+        self.prefixes.iter().rev().nth(1).map(|(parent, _)| parent.as_c_str())
     }
 
     /// Last name of the path; `.` for the root itself.

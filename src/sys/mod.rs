@@ -3,10 +3,13 @@
 //! Each wrapper names its man page, takes and returns owned or borrowed file descriptors, and
 //! allocates nothing, so that it may run between clone and execve; netlink is only for parents.
 #![allow(unsafe_code)]
+#[cfg(test)]
+pub(crate) mod allocations;
 pub mod bpf;
 pub mod clone;
 pub mod command;
 pub mod descriptor;
+pub mod entry;
 pub mod exec;
 pub mod fd;
 pub mod flag;
@@ -19,5 +22,6 @@ pub mod netdev;
 pub(crate) mod netlink;
 pub mod pidfd;
 pub mod process;
+pub mod record;
 pub mod seccomp;
 pub mod signal;

@@ -1,5 +1,6 @@
 //! What a pidfd tells of a process that is not our child.
 use super::clone::last_errno;
+use super::record;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -47,8 +48,10 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
 /// # Errors
 /// `ESRCH` when the process has been reaped, or is none of this namespace; the kernel's without a /proc.
 pub fn pid(pidfd: BorrowedFd<'_>) -> io::Result<Pid> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    let info = record::read(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = String::from_utf8_lossy(&info)
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     // 0 stands for another namespace's process, -1 for one that is gone.
     pid.filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| Errno::SRCH.into())
 }

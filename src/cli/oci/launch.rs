@@ -62,6 +62,7 @@ impl LaunchOptions {
             preserve_fds,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
+            starts_it: false,
             systemd_cgroup: context.systemd_cgroup,
         })
     }

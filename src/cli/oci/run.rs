@@ -36,7 +36,8 @@ impl Run {
             console.fit(process);
         }
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
-        let options = launch.create_options(context, &mut spec, their_end)?;
+        let mut options = launch.create_options(context, &mut spec, their_end)?;
+        options.starts_it = true;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
         let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;

@@ -45,7 +45,7 @@ pub(in crate::container) fn restore(
     drop(lock);
     let (cgroup, child) = making.done()?;
     let warnings = draft.warnings().to_vec();
-    let container = Container { directory, record: draft.record, cgroup, warnings };
+    let container = Container { directory, record: draft.record, cgroup, warnings, starter: None };
     crate::container::start::run_hooks(&container, Kind::Poststart)?;
     Ok((container, child))
 }

@@ -1,13 +1,16 @@
-//! Mounts, device nodes, masked and read-only paths. As all of [`super`], nothing here allocates, locks
+//! Mounts and device nodes. As all of [`super`], nothing here allocates, locks
 //! or formats, and every path of the container is resolved below its root.
 use super::Child;
 use super::copy_up::{self, LINK};
+use super::covers::{make_read_only, read_only};
+use super::place::{Parent, Place};
+use crate::sandbox::mounts::Source;
 use crate::sandbox::step::{Device, NewMount, Slot, Step};
 use crate::sandbox::target::{Kind, Target};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use rustix::process::{Gid, Uid};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,19 +22,30 @@ impl Child<'_> {
                 self.prepared.mounts[new.slot] = Some(self.create_mount(new)?);
                 Ok(())
             }
+            Step::Attach { slot, target } if self.plan.sources[*slot] == Source::New => {
+                self.attach_new(*slot, target)
+            }
             Step::Attach { slot, target } => self.attach(*slot, target),
             Step::AttachOrLink { slot, target } => self.attach_or_link(*slot, target),
             Step::AttachTmpfs { slot, target, take_mode, copy_up } => {
-                self.fill_tmpfs(*slot, target, *take_mode, *copy_up)?;
-                self.attach(*slot, target)
+                // A file system of the Plan has nothing at this place yet that the tmpfs could take.
+                if (*take_mode || *copy_up) && target.within().is_none() {
+                    self.fill_tmpfs(*slot, target, *take_mode, *copy_up)?;
+                }
+                self.attach_new(*slot, target)
             }
             Step::SetAttr { target, attr, recursive } => {
                 mount_setattr(target.open(self.root()?)?.as_fd(), c"", *recursive, attr)
             }
-            Step::MakeDevice(device) => make_device(device, self.root()?),
-            Step::Link { target, points_to } => make_link(target, points_to, self.root()?),
+            Step::MakeDevice(device) => make_device(device, self.parent_of(&device.target)?.as_fd()),
+            Step::Link { target, points_to } => {
+                make_link(target.name(), points_to, self.parent_of(target)?.as_fd())
+            }
             Step::Mask { target, null } => self.mask(target, *null),
-            Step::ReadonlyPath(target) => self.readonly_path(target),
+            Step::ReadonlyPath(target) => match self.covered(target)? {
+                Some(place) => make_read_only(&place),
+                None => Ok(()),
+            },
             Step::ReadonlyRoot => mount_setattr(self.root()?, c"", false, &read_only()),
             Step::RootPropagation { flag, recursive } => {
                 let attr = MountAttr { propagation: *flag, ..MountAttr::default() };
@@ -49,14 +63,42 @@ impl Child<'_> {
         })
     }
 
+    /// The directory that a target's last name is in; missing ones are made.
+    fn parent_of(&self, target: &Target) -> Result<Parent<'_>, Errno> {
+        if let Some(slot) = target.within() {
+            return Ok(Parent::Known(self.mount(slot)?));
+        }
+        let root = self.root()?;
+        Ok(target.create_parents(root)?.map_or(Parent::Known(root), Parent::Opened))
+    }
+
     fn attach(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
         let mount = self.mount(slot)?;
+        if let Some(own) = target.within() {
+            let place = Place::Named(self.mount(own)?, target.name());
+            return match place.take(mount) {
+                Err(Errno::NOENT) => place.create(kind_of(mount)?).and_then(|()| place.take(mount)),
+                done => done,
+            };
+        }
         let root = self.root()?;
         let place = match target.open(root) {
             Err(Errno::NOENT) => target.open_or_create(root, kind_of(mount)?)?,
             place => place?,
         };
-        move_mount(mount, place.as_fd())
+        Place::Opened(place).take(mount)
+    }
+
+    /// Attaches a new file system, which wants a directory.
+    fn attach_new(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
+        match target.within() {
+            Some(own) => {
+                let place = Place::Named(self.mount(own)?, target.name());
+                place.create(Kind::Directory)?;
+                place.take(self.mount(slot)?)
+            }
+            None => self.attach(slot, target),
+        }
     }
 
     fn attach_or_link(&self, slot: Slot, target: &Target) -> Result<(), Errno> {
@@ -66,8 +108,8 @@ impl Child<'_> {
         }
         let mut buffer = [0; LINK];
         let points_to = copy_up::read_link(source, c"", &mut buffer)?;
-        let parent = target.create_parents(self.root()?)?;
-        let parent = parent.as_ref().map_or(self.root()?, |parent| parent.as_fd());
+        let parent = self.parent_of(target)?;
+        let parent = parent.as_fd();
         match rustix::fs::symlinkat(points_to, parent, target.name()) {
             Err(Errno::EXIST) => {
                 let mut buffer = [0; LINK];
@@ -92,61 +134,26 @@ impl Child<'_> {
         if copy_up { copy_up::copy_contents(covered.as_fd(), tmpfs.as_fd(), 0) } else { Ok(()) }
     }
 
+    /// What stands at a target, where anything does; a name of our own has not been looked at.
+    fn covered<'a>(&'a self, target: &'a Target) -> Result<Option<Place<'a>>, Errno> {
+        if let Some(own) = target.within() {
+            return Ok(Some(Place::Named(self.mount(own)?, target.name())));
+        }
+        match target.open(self.root()?) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            found => Ok(Some(Place::Opened(found?))),
+        }
+    }
+
     fn mask(&mut self, target: &Target, null: Slot) -> Result<(), Errno> {
-        let place = match target.open(self.root()?) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            place => place?,
+        let mut covers = std::mem::take(&mut self.covers);
+        let done = match self.covered(target) {
+            Ok(Some(place)) => self.mount(null).and_then(|null| covers.mask(&place, null)),
+            nothing => nothing.map(drop),
         };
-        match kind_of(place.as_fd())? {
-            Kind::Directory => self.mask_directory(place.as_fd()),
-            Kind::File => {
-                let cover = self.mount(null)?;
-                // A detached mount attaches once; every further cover is a clone of the attached one.
-                if self.null_attached {
-                    move_mount(clone_tree(cover)?.as_fd(), place.as_fd())?;
-                } else {
-                    move_mount(cover, place.as_fd())?;
-                }
-                self.null_attached = true;
-                Ok(())
-            }
-        }
+        self.covers = covers;
+        done
     }
-
-    fn mask_directory(&mut self, place: BorrowedFd<'_>) -> Result<(), Errno> {
-        if let Some(empty) = &self.empty {
-            return move_mount(clone_tree(empty.as_fd())?.as_fd(), place);
-        }
-        let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        rustix::mount::fsconfig_set_string(context.as_fd(), c"nr_inodes", c"1")?;
-        rustix::mount::fsconfig_create(context.as_fd())?;
-        let attr = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let empty = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr)?;
-        move_mount(empty.as_fd(), place)?;
-        self.empty = Some(empty);
-        Ok(())
-    }
-
-    fn readonly_path(&self, target: &Target) -> Result<(), Errno> {
-        let place = match target.open(self.root()?) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            place => place?,
-        };
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(&place, c"", flags)?;
-        mount_setattr(tree.as_fd(), c"", true, &read_only())?;
-        move_mount(tree.as_fd(), place.as_fd())
-    }
-}
-
-fn read_only() -> MountAttr {
-    MountAttr { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), ..MountAttr::default() }
 }
 
 fn configure(context: BorrowedFd<'_>, new: &NewMount) -> Result<OwnedFd, Errno> {
@@ -164,26 +171,13 @@ fn configure(context: BorrowedFd<'_>, new: &NewMount) -> Result<OwnedFd, Errno> 
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
 }
 
-pub(super) fn move_mount(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, c"", place, c"", flags)
-}
-
-pub(super) fn clone_tree(mount: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(mount, c"", flags)
-}
-
-fn kind_of(fd: BorrowedFd<'_>) -> Result<Kind, Errno> {
+pub(super) fn kind_of(fd: BorrowedFd<'_>) -> Result<Kind, Errno> {
     let stat = rustix::fs::fstat(fd)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(if is_directory { Kind::Directory } else { Kind::File })
 }
 
-fn make_device(device: &Device, root: BorrowedFd<'_>) -> Result<(), Errno> {
-    let parent = device.target.create_parents(root)?;
-    let parent = parent.as_ref().map_or(root, |parent| parent.as_fd());
+fn make_device(device: &Device, parent: BorrowedFd<'_>) -> Result<(), Errno> {
     let name = device.target.name();
     let (kind, mode) = (FileType::from_raw_mode(device.mode), Mode::from_raw_mode(device.mode & 0o7777));
     match rustix::fs::mknodat(parent, name, kind, mode, device.number) {
@@ -205,10 +199,8 @@ fn make_device(device: &Device, root: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)
 }
 
-fn make_link(target: &Target, points_to: &CStr, root: BorrowedFd<'_>) -> Result<(), Errno> {
-    let parent = target.create_parents(root)?;
-    let parent = parent.as_ref().map_or(root, |parent| parent.as_fd());
-    match rustix::fs::symlinkat(points_to, parent, target.name()) {
+fn make_link(name: &CStr, points_to: &CStr, parent: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::symlinkat(points_to, parent, name) {
         Err(Errno::EXIST) => Ok(()),
         done => done,
     }

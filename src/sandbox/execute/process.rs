@@ -2,6 +2,7 @@
 //! allocates, locks or formats.
 use super::Child;
 use crate::sandbox::identity::own_stream;
+use crate::sandbox::plan::Start;
 use crate::sandbox::report::Message;
 use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;
@@ -101,8 +102,12 @@ impl Child<'_> {
     }
 
     fn await_start(&mut self) -> Result<(), Errno> {
-        let socket = self.plan.start_socket.as_ref().ok_or(Errno::BADF)?;
         Message::Ready.send(self.report)?;
+        let socket = match &self.plan.start {
+            Start::AtOnce => return Ok(()),
+            Start::ByCreator => return self.await_word(),
+            Start::ByAnyone(socket) => socket,
+        };
         let connection = loop {
             match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}

@@ -3,11 +3,13 @@ mod cgroups;
 mod id_maps;
 mod open;
 mod options;
+mod own;
 
 pub(super) use id_maps::OwnUserNamespace;
 pub(super) use open::{open_root, open_sources};
 pub use options::KNOWN;
 pub(super) use options::rootfs_propagation;
+pub(super) use own::mark as mark_own;
 
 use super::plan::Error;
 use super::step::{NewMount, Slot, Step};

@@ -6,13 +6,15 @@ use crate::sandbox::namespaces::IdMaps;
 use crate::sandbox::plan::Rootfs;
 use crate::sandbox::spawn::{SpawnError, host_error, open_host};
 use crate::sandbox::user_namespace;
-use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mount::{MountAttr, clone_tree, mount_setattr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Opens every source that is the parent's to open; the child's slots stay empty.
@@ -71,8 +73,6 @@ impl UserNamespaces {
     }
 }
 
-const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
-
 fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
     let error = host_error(&tree.at, &tree.source);
     let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
@@ -89,30 +89,57 @@ fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
             OpenTreeFlags::AT_SYMLINK_NOFOLLOW
         }
     };
-    let fd = rustix::mount::open_tree(CWD, &tree.source, CLONE | recursive | itself).map_err(&error)?;
-    for (attr, recursive) in [(&tree.attr, false), (&tree.recursive_attr, true)] {
-        if !attr.is_empty() {
-            mount_setattr(fd.as_fd(), c"", recursive, attr).map_err(&error)?;
-        }
+    let Changes { whole, top, later } = changes(tree);
+    let source = CString::new(tree.source.as_os_str().as_bytes()).map_err(|_| error(Errno::INVAL))?;
+    let fd = clone_tree(CWD, &source, recursive | itself, &whole).map_err(&error)?;
+    if !top.is_empty() {
+        mount_setattr(fd.as_fd(), c"", false, &top).map_err(&error)?;
     }
-    for (propagation, recursive) in &tree.propagation {
+    for (propagation, recursive) in later {
         let attr = MountAttr { propagation: *propagation, ..MountAttr::default() };
         mount_setattr(fd.as_fd(), c"", *recursive, &attr).map_err(&error)?;
     }
     Ok(fd)
 }
 
+/// What is changed on all mounts of a copy, on its topmost one alone, and one after the other after that.
+struct Changes<'a> {
+    whole: MountAttr,
+    top: MountAttr,
+    later: &'a [(u64, bool)],
+}
+
+fn changes(tree: &HostTree) -> Changes<'_> {
+    // What a recursive word decides, no other one does.
+    let decided = tree.recursive_attr.set | tree.recursive_attr.clear;
+    let (set, clear) = (tree.attr.set & !decided, tree.attr.clear & !decided);
+    let top = MountAttr { set, clear, ..tree.attr };
+    let mut changes = Changes { whole: tree.recursive_attr, top, later: &tree.propagation };
+    if !tree.recursive {
+        // There is one mount only.
+        changes.whole.set |= set;
+        changes.whole.clear |= clear;
+        changes.top = MountAttr::default();
+    }
+    if let [(propagation, recursive), later @ ..] = changes.later
+        && (*recursive || !tree.recursive)
+    {
+        changes.whole.propagation = *propagation;
+        changes.later = later;
+    }
+    changes
+}
+
 /// The host's /dev/null, and nothing else that stands at its place.
 fn open_null() -> Result<OwnedFd, SpawnError> {
     let path = Path::new("/dev/null");
     let error = host_error("linux.maskedPaths", path);
-    let fd = rustix::mount::open_tree(CWD, path, CLONE).map_err(&error)?;
+    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    let fd = clone_tree(CWD, c"/dev/null", OpenTreeFlags::empty(), &attr).map_err(&error)?;
     let stat = rustix::fs::fstat(&fd).map_err(&error)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
         return Err(error(Errno::NODEV));
     }
-    let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    mount_setattr(fd.as_fd(), c"", false, &attr).map_err(&error)?;
     Ok(fd)
 }
 
@@ -124,12 +151,10 @@ pub(in crate::sandbox) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, SpawnErr
             .map_err(|source| SpawnError::Step { step: "duplicate the rootfs".to_owned(), source }),
         Rootfs::Directory(path) => {
             let error = host_error("root.path", path);
-            let flags = CLONE | OpenTreeFlags::AT_RECURSIVE;
-            let fd = rustix::mount::open_tree(CWD, path, flags).map_err(&error)?;
+            let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| error(Errno::INVAL))?;
             // Whatever linux.rootfsPropagation says, which comes last: pivot_root(2) takes no shared root.
             let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-            mount_setattr(fd.as_fd(), c"", true, &attr).map_err(&error)?;
-            Ok(fd)
+            clone_tree(CWD, &path, OpenTreeFlags::AT_RECURSIVE, &attr).map_err(&error)
         }
     }
 }

@@ -69,6 +69,7 @@ pub(super) fn launch(
         rootfs: Some(Rootfs::Tree(root)),
         stdio: streams.stdio,
         console: streams.console,
+        starts_it: true,
         ..CreateOptions::default()
     };
     let id = instance.container_id()?;

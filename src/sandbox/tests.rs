@@ -1,0 +1,67 @@
+//! The promise of a Plan's execution: the child allocates nothing.
+use super::{Inputs, Plan, Rootfs, SpawnError, Start, Stdio, default_spec, spawn};
+use crate::cgroup::Hierarchies;
+use crate::sys::allocations;
+use crate::sys::clone::{Cloned, clone_child, exit_now};
+use oci_spec::runtime::Spec;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+const BUSYBOX: &str = "/bin/busybox";
+
+fn run(spec: &Spec, rootfs: &Path) -> Result<WaitIdStatus, SpawnError> {
+    let null = || Some(File::open("/dev/null").expect("null").into());
+    let inputs = Inputs {
+        rootfs: Rootfs::Directory(rootfs.to_owned()),
+        bundle: PathBuf::new(),
+        cgroup: None,
+        stdio: Stdio { stdin: null(), stdout: null(), stderr: null() },
+        console_socket: None,
+        start: Start::AtOnce,
+        preserve_fds: 0,
+        no_pivot: false,
+        no_new_keyring: false,
+    };
+    let hierarchies = Hierarchies::detect().expect("cgroups");
+    let plan = Plan::compile(spec, inputs, &hierarchies).expect("a Plan");
+    spawn(&plan, None).map(|init| wait(init.pidfd.as_fd()))
+}
+
+fn wait(pidfd: BorrowedFd<'_>) -> WaitIdStatus {
+    let ended = rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+    ended.expect("wait").expect("a status")
+}
+
+#[test]
+fn between_clone_and_execve_nothing_is_allocated() {
+    if !rustix::process::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
+        eprintln!("SKIPPED: between_clone_and_execve_nothing_is_allocated: needs root and {BUSYBOX}");
+        return;
+    }
+    let rootfs = tempfile::tempdir().expect("tempdir");
+    fs::create_dir(rootfs.path().join("bin")).expect("bin");
+    fs::copy(BUSYBOX, rootfs.path().join("bin/true")).expect("busybox");
+    let mut spec = default_spec::instance_default();
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec!["true".to_owned()]));
+    }
+    let allocated = allocations::watch();
+    assert_eq!(run(&spec, rootfs.path()).expect("it runs").exit_status(), Some(0));
+    assert_eq!(allocated.load(Ordering::Relaxed), 0, "on the way to execve");
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec!["absent".to_owned()]));
+    }
+    run(&spec, rootfs.path()).expect_err("there is no such program");
+    assert_eq!(allocated.load(Ordering::Relaxed), 0, "on the way to a failure");
+    match clone_child(0, None).expect("clone") {
+        Cloned::Child => {
+            drop(std::hint::black_box(Box::new(1)));
+            exit_now(0)
+        }
+        Cloned::Parent { pidfd, .. } => drop(wait(pidfd.as_fd())),
+    }
+    assert_eq!(allocated.load(Ordering::Relaxed), 2, "the count works: an allocation and its end");
+}

@@ -1,0 +1,57 @@
+//! What `wharf-oci run` costs, in system calls: a bound that no later change loses unseen.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Bundle, Call, CgroupHost, Scratch, program_exists, require};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The default config of `runc spec`; 38 of the calls drop one capability each.
+const BOUND: u32 = 330;
+
+/// Calls of all processes of a traced `run`, by name, without those of the container's own program.
+fn calls(scratch: &Scratch, bundle: &Bundle) -> BTreeMap<String, u32> {
+    let trace = scratch.path().join("trace");
+    let id = scratch.name("cost");
+    // The same on every host: v1 hierarchies cost calls of their own.
+    let cgroup2_only = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench.d/cgroup2-only");
+    let call = Call::new(cgroup2_only).args(["strace", "-f", "-qq", "-o", trace.to_str().unwrap()]);
+    let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
+    call.args(["run", "--bundle", bundle.arg(), &id]).ok();
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let mut programs = BTreeSet::new();
+    let mut counts = BTreeMap::new();
+    for line in text.lines() {
+        let (pid, rest) = line.split_once(' ').unwrap();
+        let rest = rest.trim_start();
+        let Some((name, _)) = rest.split_once('(').filter(|_| !rest.starts_with(['<', '+', '-'])) else {
+            continue;
+        };
+        // Debug builds look at every descriptor before they close it.
+        if programs.contains(pid) || rest.contains("F_GETFD") {
+            continue;
+        }
+        *counts.entry(name.to_owned()).or_insert(0) += 1;
+        if rest.starts_with("execve(\"/bin/true\"") {
+            programs.insert(pid.to_owned());
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_run_of_the_default_config_makes_few_system_calls() {
+    common::require_root!();
+    require!(program_exists("strace"), "needs strace");
+    let scratch = Scratch::new("cost");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let counts = calls(&scratch, &bundle);
+    let total: u32 = counts.values().sum();
+    // Controllers have to be enabled level by level where there are any.
+    let bound = if CgroupHost::here() == CgroupHost::V2 { BOUND + 20 } else { BOUND };
+    assert!(total <= bound, "{total} system calls, {bound} are allowed: {counts:#?}");
+    assert!(total > 100, "the trace is complete: {counts:#?}");
+    assert_eq!(counts.get("getdents64"), None, "no directory is listed: {counts:#?}");
+    assert_eq!(counts.get("clone3"), Some(&1), "one process is made: {counts:#?}");
+    assert_eq!(counts.get("execveat"), Some(&1), "the executable is sealed once: {counts:#?}");
+}
