@@ -21,6 +21,7 @@ impl Cgroup {
     /// # Errors
     /// Names the JSON path and the file.
     pub fn update(&self, spec: &LinuxResources, hierarchies: &Hierarchies) -> Result<Vec<String>, Error> {
+        self.must_exist("get new limits")?;
         let spec = self.completed(spec)?;
         self.check_memory(&spec)?;
         let mut resources = Resources::compile(Some(&spec), hierarchies)?;
@@ -33,7 +34,7 @@ impl Cgroup {
         let former = self.former(&resources);
         let writes = resources.v2.iter().chain(&resources.v1);
         self.tell_systemd(writes.map(|write| (write.file.as_str(), write.value.as_str())))?;
-        let written = write_limits(self.record_ref(), &resources);
+        let written = write_limits(self.record(), &resources);
         let written = written.and_then(|()| match resources.has_device_rules {
             true => self.filter_devices(&resources),
             false => Ok(()),

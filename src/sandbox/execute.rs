@@ -9,6 +9,7 @@ mod process;
 
 use self::mounts::{clone_tree, move_mount};
 use super::console;
+use super::deputy::write_own_oom_score_adj;
 use super::plan::Plan;
 use super::report::{Failure, Message};
 use super::spawn::Prepared;
@@ -20,7 +21,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::SendFlags;
-use rustix::process::{Gid, Uid};
+use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::UnshareFlags;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -83,6 +84,8 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
 impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
+            Step::OwnOomScoreAdj(value) => own_oom_score_adj(value)?,
+            Step::NewMountNamespace => namespace::unshare(UnshareFlags::NEWNS)?,
             Step::JoinProcess(flags) => self.join_process(*flags)?,
             Step::BeBorn { keep_below } => self.be_born(*keep_below)?,
             Step::NewSession => drop(rustix::process::setsid()?),
@@ -241,6 +244,15 @@ impl Child<'_> {
         self.prepared.terminal = Some(terminal.slave);
         Ok(())
     }
+}
+
+/// A process that may not be looked at has files in /proc that only root may write: proc(5). It has joined
+/// nothing yet, so nobody inside can look.
+fn own_oom_score_adj(value: &CStr) -> Result<(), Errno> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    let written = write_own_oom_score_adj(value);
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    written
 }
 
 fn new_keyring() -> Result<(), Errno> {

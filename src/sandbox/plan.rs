@@ -2,6 +2,8 @@
 //!
 //! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
 //! changes nothing: every error of a config is found before any process exists.
+use super::caller::Caller;
+use super::deputy::Deputy;
 use super::mounts::{CgroupView, Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::net_devices::NetDevice;
@@ -123,6 +125,8 @@ pub(super) enum Root {
 #[derive(Debug)]
 pub struct Plan {
     pub(super) root: Root,
+    /// Set for a caller that may not mount: somebody opens the host's trees for it.
+    pub(super) deputy: Option<Deputy>,
     /// `CLONE_NEW*` for `clone3(2)`.
     pub(super) clone_flags: u64,
     pub(super) joins: Vec<Join>,
@@ -175,7 +179,9 @@ impl Plan {
             Some(settings) => sysctl::compile(settings, &namespaces)?,
             None => Vec::new(),
         };
-        let mut steps = before_namespaces(process, !sysctl.is_empty())?;
+        let caller = Caller::of_this_process();
+        let (mut steps, oom_score_adj) = before_namespaces(process, !sysctl.is_empty(), caller)?;
+        let deputy = (!caller.may_mount()).then_some(Deputy { oom_score_adj });
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         steps.push(Step::IsolateMounts);
 
@@ -223,6 +229,7 @@ impl Plan {
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         let mut plan = Self {
             root: Root::New { rootfs: inputs.rootfs },
+            deputy,
             clone_flags: namespaces.new & !DEFERRED,
             new_time_namespace: namespaces.makes(LinuxNamespaceType::Time),
             joins: namespaces.joins,
@@ -259,12 +266,8 @@ impl Plan {
         let namespaces = Namespaces::compile(linux)?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
-        let flags = namespaces.all_flags() & !(libc::CLONE_NEWPID as u64);
-        // For the children to come, and for the procfs that is made next.
-        let mut steps = vec![Step::JoinProcess(libc::CLONE_NEWPID as u32)];
-        steps.extend(before_namespaces(process, false)?);
-        let keep_below = inputs.preserve_fds.saturating_add(3);
-        steps.extend([Step::JoinProcess(flags as u32), Step::BeBorn { keep_below }]);
+        let mut steps = join_all(namespaces.all_flags() as u32, process, Caller::of_this_process())?;
+        steps.push(Step::BeBorn { keep_below: inputs.preserve_fds.saturating_add(3) });
         steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         if user_namespace {
@@ -282,6 +285,7 @@ impl Plan {
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
             root: Root::Joined { init },
+            deputy: None,
             clone_flags: 0,
             joins: Vec::new(),
             id_maps: None,
@@ -317,6 +321,30 @@ impl Plan {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// Joins the namespaces of a running container. A caller without privileges comes to the others through the
+/// user namespace; what belongs to the process itself it does before that, as nobody would let it afterwards.
+fn join_all(flags: u32, process: &Process, caller: Caller) -> Result<Vec<Step>, Error> {
+    const PID: u32 = libc::CLONE_NEWPID as u32;
+    const USER: u32 = libc::CLONE_NEWUSER as u32;
+    let (mut prepare, oom_score_adj) = before_namespaces(process, false, caller)?;
+    if caller.may_mount() {
+        // The pid namespace for the children to come, and for the procfs that is made next.
+        let mut steps = vec![Step::JoinProcess(PID)];
+        steps.append(&mut prepare);
+        steps.push(Step::JoinProcess(flags & !PID));
+        return Ok(steps);
+    }
+    let mut steps: Vec<Step> = oom_score_adj.map(Step::OwnOomScoreAdj).into_iter().collect();
+    steps.extend((flags & USER != 0).then_some(Step::JoinProcess(USER)));
+    steps.push(Step::JoinProcess(PID));
+    if !prepare.is_empty() {
+        steps.push(Step::NewMountNamespace);
+        steps.append(&mut prepare);
+    }
+    steps.push(Step::JoinProcess(flags & !PID & !USER));
+    Ok(steps)
 }
 
 /// Made by the child itself: a cgroup namespace takes its root from the cgroup that the process is in

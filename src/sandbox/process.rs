@@ -1,4 +1,5 @@
 //! What `process` says becomes the second half of a Plan: from the standard streams to execve.
+use super::caller::Caller;
 use super::capabilities::CapabilityMasks;
 use super::identity::Identity;
 use super::plan::{Error, Plan};
@@ -79,14 +80,21 @@ fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
 
 /// What comes before any namespace is entered. In a user namespace the container's own masks over /proc
 /// would forbid another procfs, see mount_namespaces(7), and a process that has changed its user may not
-/// write its own oom_score_adj, see proc(5) "dumpable".
-pub(super) fn before_namespaces(process: &Process, has_sysctls: bool) -> Result<Vec<Step>, Error> {
+/// write its own oom_score_adj, see proc(5) "dumpable". A caller that may not mount has that written before
+/// even this: it is the second value.
+pub(super) fn before_namespaces(
+    process: &Process,
+    has_sysctls: bool,
+    caller: Caller,
+) -> Result<(Vec<Step>, Option<CString>), Error> {
+    let value = oom_score_adj(process)?;
+    let (inside, outside) = if caller.may_mount() { (value, None) } else { (None, value) };
     let mut steps = Vec::with_capacity(64);
-    if has_sysctls || process.oom_score_adj().is_some() || security_label::is_wanted(process) {
+    if has_sysctls || inside.is_some() || security_label::is_wanted(process) {
         steps.push(Step::PrivateProc);
     }
-    steps.extend(oom_score_adj(process)?);
-    Ok(steps)
+    steps.extend(inside.map(Step::OomScoreAdj));
+    Ok((steps, outside))
 }
 
 /// The kernel's answer to an id that the user namespace does not map is only EINVAL. Where the config has
@@ -119,12 +127,12 @@ fn working_directory(process: &Process) -> Result<Target, Error> {
     Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
 }
 
-fn oom_score_adj(process: &Process) -> Result<Option<Step>, Error> {
+fn oom_score_adj(process: &Process) -> Result<Option<CString>, Error> {
     let Some(value) = process.oom_score_adj() else { return Ok(None) };
     if !(-1000..=1000).contains(&value) {
         return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));
     }
-    Ok(CString::new(value.to_string()).ok().map(Step::OomScoreAdj))
+    Ok(CString::new(value.to_string()).ok())
 }
 
 pub(super) fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {

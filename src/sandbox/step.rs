@@ -48,6 +48,10 @@ pub(super) struct Limit {
 
 #[derive(Debug)]
 pub(super) enum Step {
+    /// `process.oomScoreAdj` of a process that has joined nothing yet, through the caller's own procfs.
+    OwnOomScoreAdj(CString),
+    /// A mount namespace that belongs to the user namespace which was joined, to mount a procfs in.
+    NewMountNamespace,
     /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
     JoinProcess(u32),
     /// Clones the process that goes on, as a child of the same parent in the pid namespace that was joined
@@ -205,6 +209,10 @@ impl Step {
 
     fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OwnOomScoreAdj(value) => {
+                write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
+            }
+            Self::NewMountNamespace => out.write_str("create a mount namespace"),
             Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
             Self::BeBorn { .. } => out.write_str("clone into the container's pid namespace"),
             Self::NewSession => out.write_str("create a session"),

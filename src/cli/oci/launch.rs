@@ -63,6 +63,7 @@ impl LaunchOptions {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             systemd_cgroup: context.systemd_cgroup,
+            rootless: context.rootless,
         })
     }
 }

@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
         }
     };
     let context = Context::new(cli.global);
-    match context.check().and_then(|()| cli.command.run(&context)) {
+    match cli.command.run(&context) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             context.log.error(&error);
