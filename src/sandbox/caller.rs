@@ -35,6 +35,11 @@ impl Caller {
         self == Self::HostRoot
     }
 
+    /// mknod(2) is for root of the host, whatever capabilities a user namespace gives.
+    pub(super) fn may_make_devices(self) -> bool {
+        !matches!(self, Self::NamespaceRoot | Self::Guest)
+    }
+
     /// Whether it may open the host's directories as mounts.
     pub(super) fn may_mount(self) -> bool {
         matches!(self, Self::HostRoot | Self::NamespaceRoot)

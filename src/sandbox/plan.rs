@@ -189,7 +189,8 @@ impl Plan {
             true => Vec::new(),
             false => {
                 let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-                devices::compile(listed, namespaces.isolates(LinuxNamespaceType::User), &mut mounts)?
+                let bind = namespaces.isolates(LinuxNamespaceType::User) || !caller.may_make_devices();
+                devices::compile(listed, bind, &mut mounts)?
             }
         };
         let covers = covers(linux, &mut mounts)?;
@@ -204,7 +205,11 @@ impl Plan {
         // hooks ask for the other order.
         let (before, after) = match hooks_place {
             None => (vec![Step::PlaceRoot(c"/".to_owned()), change_root], vec![]),
-            Some(place) => (vec![Step::PlaceRoot(place)], vec![Step::AwaitHooks, change_root]),
+            Some(place) => {
+                let joinable = (deputy.is_some() && namespaces.joins.is_empty()).then_some(Step::BeJoinable);
+                let after = joinable.into_iter().chain([Step::AwaitHooks, change_root]);
+                (vec![Step::PlaceRoot(place)], after.collect())
+            }
         };
         steps.extend(before);
         steps.append(&mut mounts.attach);

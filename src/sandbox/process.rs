@@ -2,14 +2,16 @@
 use super::caller::Caller;
 use super::capabilities::CapabilityMasks;
 use super::identity::Identity;
-use super::plan::{Error, Plan};
+use super::clone::pid_of;
+use super::plan::{Error, Plan, Root};
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{memory_policy, personality, rlimits, scheduling, seccomp};
-use oci_spec::runtime::{Linux, LinuxIdMapping, Process, Spec, User};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Process, Spec, User};
 use rustix::process::Gid;
 use std::ffi::CString;
+use std::os::fd::AsFd as _;
 
 impl Plan {
     /// The steps that a new container's process and one that joins have in common.
@@ -38,6 +40,11 @@ impl Plan {
         if user_namespace {
             check_mapped(spec.linux().as_ref(), user)?;
         }
+        if !groups.is_empty() && !self.may_set_groups() {
+            let reason = "setgroups(2) is denied in the user namespace, as it is where a user maps no group but \
+                          its own; leave the groups out, or map more with newgidmap(1) (linux.gidMappings)";
+            return Err(Error::config("process.user.additionalGids", reason));
+        }
         let cwd = working_directory(process)?;
         let keep_below = preserve_fds.saturating_add(3);
         self.steps.push(Step::Streams { keep_below, owner: user.uid() });
@@ -51,6 +58,9 @@ impl Plan {
         self.steps.push(Step::Identity(identity.clone()));
         self.steps.push(Step::FindProgram);
         if self.start_socket.is_some() {
+            if self.deputy.is_some() && self.joins.is_empty() {
+                self.steps.push(Step::BeJoinable);
+            }
             self.steps.push(Step::AwaitStart);
         }
         // So late that no step before it runs out of what the limits leave.
@@ -67,6 +77,27 @@ impl Plan {
         self.steps.extend(late.map(Step::Seccomp));
         self.steps.push(Step::Execute);
         Ok(())
+    }
+}
+
+impl Plan {
+    /// As far as it can be told before the namespace exists: user_namespaces(7) "setgroups".
+    fn may_set_groups(&self) -> bool {
+        let denied = |process: &str| {
+            let file = std::fs::read_to_string(format!("/proc/{process}/setgroups"));
+            file.is_ok_and(|text| text.trim() == "deny")
+        };
+        match (&self.root, Caller::of_this_process()) {
+            (Root::Joined { init }, _) => {
+                !pid_of(init.as_fd()).is_ok_and(|pid| denied(&pid.as_raw_nonzero().to_string()))
+            }
+            (Root::New { .. }, Caller::HostRoot) => true,
+            (Root::New { .. }, Caller::User) => {
+                let joined = self.joins.iter().any(|join| join.kind == LinuxNamespaceType::User);
+                joined || self.id_maps.as_ref().is_none_or(|maps| !maps.has_own_group_alone())
+            }
+            (Root::New { .. }, _) => !denied("self"),
+        }
     }
 }
 

@@ -173,6 +173,9 @@ pub(super) enum Step {
     Identity(Identity),
     /// Fails early, in runc's words, when the program cannot be executed.
     FindProgram,
+    /// Becoming another user has hidden the process from all but root of the host; a caller without privileges
+    /// could not join it before it executes something, ptrace(2) "access mode checking". Nobody else is inside.
+    BeJoinable,
     /// Tells the parent that only `start` is missing, and waits for it.
     AwaitStart,
     NoNewPrivileges,
@@ -279,6 +282,7 @@ impl Step {
             Self::Umask(_) => out.write_str("set the umask"),
             Self::Identity(identity) => write!(out, "become user {}:{}", identity.uid, identity.gid),
             Self::FindProgram | Self::Execute => write!(out, "exec: {:?}", program.name()),
+            Self::BeJoinable => out.write_str("let its creator join (PR_SET_DUMPABLE)"),
             Self::AwaitStart => out.write_str("wait for start"),
             Self::NoNewPrivileges => out.write_str("set no_new_privs"),
             Self::Announce => out.write_str("announce execve"),

@@ -133,6 +133,7 @@ fn process_details(step: &Step) -> (&'static str, Value) {
         Step::Umask(mask) => ("umask", json!({"value": format!("{mask:04o}")})),
         Step::Identity(identity) => ("identity", identity_json(identity)),
         Step::FindProgram => ("findProgram", Value::Null),
+        Step::BeJoinable => ("beJoinable", Value::Null),
         Step::AwaitStart => ("awaitStart", Value::Null),
         Step::NoNewPrivileges => ("noNewPrivileges", Value::Null),
         Step::Announce => ("announce", Value::Null),
