@@ -20,6 +20,7 @@ use super::mounts::{open_root, open_source, root_error, source_error};
 use super::namespaces::IdMaps;
 use super::plan::{Error, Plan, Root};
 use super::spawn::{Prepared, SpawnError, step};
+use super::step::Step;
 use super::user_namespace::with_maps;
 use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
@@ -39,6 +40,19 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 pub(super) struct Deputy {
     /// Written before any namespace is joined: afterwards a process may not write its own any more.
     pub(super) oom_score_adj: Option<CString>,
+}
+
+impl Deputy {
+    /// Takes what it does out of the first steps of a Plan.
+    pub(super) fn take_over(steps: &mut Vec<Step>) -> Self {
+        let is_adj = |step: &Step| matches!(step, Step::OomScoreAdj(_));
+        let index = steps.iter().position(is_adj);
+        let oom_score_adj = index.map(|index| steps.remove(index)).and_then(|step| match step {
+            Step::OomScoreAdj(value) => Some(value),
+            _ => None,
+        });
+        Self { oom_score_adj }
+    }
 }
 
 /// Where the deputy failed, with an index where there are several.

@@ -85,7 +85,7 @@ impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
             Step::OwnOomScoreAdj(value) => own_oom_score_adj(value)?,
-            Step::NewMountNamespace => namespace::unshare(UnshareFlags::NEWNS)?,
+            Step::CallersProc => self.proc = Some(callers_proc()?),
             Step::JoinProcess(flags) => self.join_process(*flags)?,
             Step::BeBorn { keep_below } => self.be_born(*keep_below)?,
             Step::NewSession => drop(rustix::process::setsid()?),
@@ -277,6 +277,15 @@ fn private_proc() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+fn callers_proc() -> Result<OwnedFd, Errno> {
+    /// linux/magic.h
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open(c"/proc", flags, Mode::empty())?;
+    let is_proc = rustix::fs::fstatfs(&proc)?.f_type as u64 == PROC_SUPER_MAGIC;
+    if is_proc { Ok(proc) } else { Err(Errno::NODEV) }
 }
 
 fn isolate_mounts() -> Result<(), Errno> {

@@ -7,7 +7,7 @@ use super::deputy::Deputy;
 use super::mounts::{CgroupView, Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::net_devices::NetDevice;
-use super::process::{before_namespaces, check_terminal, console_size};
+use super::process::{before_namespaces, check_terminal, console_size, oom_score_adj};
 use super::program::Program;
 use super::seccomp::Agent;
 use super::security_label::{self, Modules};
@@ -180,8 +180,12 @@ impl Plan {
             None => Vec::new(),
         };
         let caller = Caller::of_this_process();
-        let (mut steps, oom_score_adj) = before_namespaces(process, !sysctl.is_empty(), caller)?;
-        let deputy = (!caller.may_mount()).then_some(Deputy { oom_score_adj });
+        let proc = match caller.is_host_root() || namespaces.isolates(LinuxNamespaceType::Pid) {
+            true => Step::PrivateProc,
+            false => Step::CallersProc,
+        };
+        let mut steps = before_namespaces(process, !sysctl.is_empty(), proc)?;
+        let deputy = (!caller.may_mount()).then(|| Deputy::take_over(&mut steps));
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         steps.push(Step::IsolateMounts);
 
@@ -328,28 +332,23 @@ impl Plan {
     }
 }
 
-/// Joins the namespaces of a running container. A caller without privileges comes to the others through the
-/// user namespace; what belongs to the process itself it does before that, as nobody would let it afterwards.
+/// Joins the namespaces of a running container. Only root of the host may mount a procfs of the pid namespace
+/// it is in; and a caller without privileges comes to the other namespaces through the user namespace.
 fn join_all(flags: u32, process: &Process, caller: Caller) -> Result<Vec<Step>, Error> {
     const PID: u32 = libc::CLONE_NEWPID as u32;
     const USER: u32 = libc::CLONE_NEWUSER as u32;
-    let (mut prepare, oom_score_adj) = before_namespaces(process, false, caller)?;
-    if caller.may_mount() {
-        // The pid namespace for the children to come, and for the procfs that is made next.
+    // The pid namespace is the one for the children to come.
+    if caller.is_host_root() {
         let mut steps = vec![Step::JoinProcess(PID)];
-        steps.append(&mut prepare);
+        steps.extend(before_namespaces(process, false, Step::PrivateProc)?);
         steps.push(Step::JoinProcess(flags & !PID));
         return Ok(steps);
     }
-    let mut steps: Vec<Step> = oom_score_adj.map(Step::OwnOomScoreAdj).into_iter().collect();
-    steps.extend((flags & USER != 0).then_some(Step::JoinProcess(USER)));
-    steps.push(Step::JoinProcess(PID));
-    if !prepare.is_empty() {
-        steps.push(Step::NewMountNamespace);
-        steps.append(&mut prepare);
-    }
-    steps.push(Step::JoinProcess(flags & !PID & !USER));
-    Ok(steps)
+    let oom_score_adj = oom_score_adj(process)?.map(Step::OwnOomScoreAdj);
+    let label = security_label::is_wanted(process).then_some(Step::CallersProc);
+    let user = (flags & USER != 0).then_some(Step::JoinProcess(USER));
+    let steps = oom_score_adj.into_iter().chain(label).chain(user);
+    Ok(steps.chain([Step::JoinProcess(PID), Step::JoinProcess(flags & !PID & !USER)]).collect())
 }
 
 /// Made by the child itself: a cgroup namespace takes its root from the cgroup that the process is in

@@ -1,8 +1,8 @@
 //! What `process` says becomes the second half of a Plan: from the standard streams to execve.
 use super::caller::Caller;
 use super::capabilities::CapabilityMasks;
-use super::identity::Identity;
 use super::clone::pid_of;
+use super::identity::Identity;
 use super::plan::{Error, Plan, Root};
 use super::security_label::{self, Modules};
 use super::step::Step;
@@ -111,21 +111,19 @@ fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
 
 /// What comes before any namespace is entered. In a user namespace the container's own masks over /proc
 /// would forbid another procfs, see mount_namespaces(7), and a process that has changed its user may not
-/// write its own oom_score_adj, see proc(5) "dumpable". A caller that may not mount has that written before
-/// even this: it is the second value.
+/// write its own oom_score_adj, see proc(5) "dumpable". `proc` is the procfs to write to.
 pub(super) fn before_namespaces(
     process: &Process,
     has_sysctls: bool,
-    caller: Caller,
-) -> Result<(Vec<Step>, Option<CString>), Error> {
-    let value = oom_score_adj(process)?;
-    let (inside, outside) = if caller.may_mount() { (value, None) } else { (None, value) };
+    proc: Step,
+) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::with_capacity(64);
-    if has_sysctls || inside.is_some() || security_label::is_wanted(process) {
-        steps.push(Step::PrivateProc);
+    let value = oom_score_adj(process)?;
+    if has_sysctls || value.is_some() || security_label::is_wanted(process) {
+        steps.push(proc);
     }
-    steps.extend(inside.map(Step::OomScoreAdj));
-    Ok((steps, outside))
+    steps.extend(value.map(Step::OomScoreAdj));
+    Ok(steps)
 }
 
 /// The kernel's answer to an id that the user namespace does not map is only EINVAL. Where the config has
@@ -158,7 +156,7 @@ fn working_directory(process: &Process) -> Result<Target, Error> {
     Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
 }
 
-fn oom_score_adj(process: &Process) -> Result<Option<CString>, Error> {
+pub(super) fn oom_score_adj(process: &Process) -> Result<Option<CString>, Error> {
     let Some(value) = process.oom_score_adj() else { return Ok(None) };
     if !(-1000..=1000).contains(&value) {
         return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));

@@ -50,8 +50,9 @@ pub(super) struct Limit {
 pub(super) enum Step {
     /// `process.oomScoreAdj` of a process that has joined nothing yet, through the caller's own procfs.
     OwnOomScoreAdj(CString),
-    /// A mount namespace that belongs to the user namespace which was joined, to mount a procfs in.
-    NewMountNamespace,
+    /// The procfs of the caller in place of a private one, which only root of the host may mount before it
+    /// is in a pid namespace of its own. Nothing inside the container can stand in for it either.
+    CallersProc,
     /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
     JoinProcess(u32),
     /// Clones the process that goes on, as a child of the same parent in the pid namespace that was joined
@@ -215,7 +216,7 @@ impl Step {
             Self::OwnOomScoreAdj(value) => {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
             }
-            Self::NewMountNamespace => out.write_str("create a mount namespace"),
+            Self::CallersProc => out.write_str("open /proc"),
             Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
             Self::BeBorn { .. } => out.write_str("clone into the container's pid namespace"),
             Self::NewSession => out.write_str("create a session"),

@@ -62,7 +62,7 @@ fn details(step: &Step) -> (&'static str, Value) {
     let target = |target: &super::target::Target| json!({"target": target.to_string()});
     match step {
         Step::OwnOomScoreAdj(value) => ("ownOomScoreAdj", json!({"value": text(value)})),
-        Step::NewMountNamespace => ("newMountNamespace", Value::Null),
+        Step::CallersProc => ("callersProc", Value::Null),
         Step::JoinProcess(flags) => ("joinProcess", json!({"namespaces": clone_flags(u64::from(*flags))})),
         Step::BeBorn { keep_below } => ("beBorn", json!({"closeFrom": keep_below})),
         Step::NewSession => ("newSession", Value::Null),

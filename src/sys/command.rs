@@ -70,7 +70,8 @@ fn await_and_end(child: BorrowedFd<'_>) -> std::io::Result<()> {
             done => break done?,
         }
     };
-    let status = status.and_then(|status| status.exit_status().or(status.terminating_signal().map(|n| 128 + n)));
+    let status =
+        status.and_then(|status| status.exit_status().or(status.terminating_signal().map(|n| 128 + n)));
     exit_now(status.unwrap_or(1))
 }
 
