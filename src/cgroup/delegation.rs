@@ -1,7 +1,7 @@
 //! Callers to whom not all of the cgroup tree belongs: which hierarchies they may make a cgroup in, and what
 //! must not be asked of them then. A container of theirs may do without a cgroup; a limit may not.
 use super::resources::Write;
-use super::{CgroupPath, Error, Hierarchies, Resources};
+use super::{CgroupPath, Error, Hierarchies, Resources, systemd};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,17 @@ pub(super) struct Refusal {
 }
 
 impl Hierarchies {
+    /// These hierarchies for a scope of a user's own systemd.
+    ///
+    /// # Errors
+    /// Where they are not cgroup v2 alone.
+    pub fn of_user_manager(&self) -> Result<Self, Error> {
+        if self.has_v1() {
+            return Err(systemd::Error::NoUnified.into());
+        }
+        Ok(Self { delegated: true, ..self.clone() })
+    }
+
     /// What of these hierarchies a caller may use that owns but parts of them, or nothing. What is left out
     /// has no limit to apply.
     ///
@@ -25,21 +36,17 @@ impl Hierarchies {
     pub fn delegated(&self, path: &CgroupPath, is_named: bool, resources: &Resources) -> Result<Self, Error> {
         let mut kept = Self { delegated: true, ..Self::default() };
         let mut refusals = Vec::new();
-        match &self.v2 {
-            Some(v2) => match check(&v2.mount, path) {
+        let mut refuse = |(path, errno), controllers| refusals.push(Refusal { path, errno, controllers });
+        if let Some(v2) = &self.v2 {
+            match check(&v2.mount, path) {
                 None => kept.v2 = Some(v2.clone()),
-                Some((path, errno)) => {
-                    refusals.push(Refusal { path, errno, controllers: None });
-                }
-            },
-            None => {}
+                Some(place) => refuse(place, None),
+            }
         }
         for v1 in &self.v1 {
             match check(&v1.mount, path) {
                 None => kept.v1.push(v1.clone()),
-                Some((path, errno)) => {
-                    refusals.push(Refusal { path, errno, controllers: Some(v1.controllers.clone()) });
-                }
+                Some(place) => refuse(place, Some(v1.controllers.clone())),
             }
         }
         check_limits(resources, &refusals)?;

@@ -53,8 +53,10 @@ impl Draft {
         let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
         let cgroups_path =
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
+        let of_user = systemd_cgroup && acts_for_a_user();
+        let of_user_manager = of_user.then(|| hierarchies.of_user_manager()).transpose()?;
         let cgroup_path = if systemd_cgroup {
-            CgroupPath::parse_scope(cgroups_path, id.as_str(), spec.annotations().as_ref())?
+            CgroupPath::parse_scope(cgroups_path, id.as_str(), spec.annotations().as_ref(), of_user)?
         } else {
             CgroupPath::parse(cgroups_path, id.as_str())?
         };
@@ -63,7 +65,7 @@ impl Draft {
                 let is_named = cgroups_path.is_some_and(|path| !path.is_empty());
                 Some(hierarchies.delegated(&cgroup_path, is_named, &resources)?)
             }
-            false => None,
+            false => of_user_manager,
         };
         let planned = cgroup::Record::planned(usable.as_ref().unwrap_or(&hierarchies), &cgroup_path);
         let mut record = draft(id, &bundle, spec, planned);
@@ -87,6 +89,12 @@ impl Draft {
     pub(super) fn warnings(&self) -> &[String] {
         self.resources.warnings()
     }
+}
+
+/// Whether the systemd to ask is a user's own.
+pub(super) fn acts_for_a_user() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    Caller::of_this_process().acts_for_a_user(is_root, |name| std::env::var_os(name))
 }
 
 /// Processes of others would come under our limits, and end with our container.

@@ -4,7 +4,7 @@ use super::{Container, Error};
 use crate::cgroup::Cgroup;
 use rustix::process::Pid;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Host pids.
 pub(super) fn of(container: &Container) -> Result<Vec<Pid>, Error> {
@@ -15,7 +15,7 @@ pub(super) fn of(container: &Container) -> Result<Vec<Pid>, Error> {
     let Some(first) = container.pid() else { return Ok(Vec::new()) };
     let first = first.as_raw_nonzero().get();
     let all = all().map_err(|source| Error::State { action: "list", path: "/proc".into(), source })?;
-    Ok(members(first, namespace_of("self"), &all).into_iter().filter_map(Pid::from_raw).collect())
+    Ok(members(first, namespace_of("self").as_deref(), &all).into_iter().filter_map(Pid::from_raw).collect())
 }
 
 /// What matters of a process.
@@ -27,9 +27,9 @@ struct Process {
 }
 
 /// `own` is the caller's pid namespace: all who are in it with the first process are not the container's.
-fn members(first: i32, own: Option<PathBuf>, all: &BTreeMap<i32, Process>) -> BTreeSet<i32> {
+fn members(first: i32, own: Option<&Path>, all: &BTreeMap<i32, Process>) -> BTreeSet<i32> {
     let inside = all.get(&first).and_then(|process| process.namespace.clone());
-    let inside = inside.filter(|namespace| Some(namespace) != own.as_ref());
+    let inside = inside.filter(|namespace| Some(namespace.as_path()) != own);
     let is_root = |pid: i32| {
         pid == first || inside.is_some() && all.get(&pid).is_some_and(|process| process.namespace == inside)
     };
@@ -97,13 +97,13 @@ mod tests {
             (30, 1, ""),
             (31, 1, "host"),
         ]);
-        assert_eq!(members(10, Some("host".into()), &all), BTreeSet::from([10, 11, 12, 20]));
+        assert_eq!(members(10, Some(Path::new("host")), &all), BTreeSet::from([10, 11, 12, 20]));
     }
 
     #[test]
     fn in_the_hosts_pid_namespace_only_descendants_are() {
         let all = processes(&[(1, 0, "host"), (10, 1, "host"), (11, 10, "host"), (12, 1, "host")]);
-        assert_eq!(members(10, Some("host".into()), &all), BTreeSet::from([10, 11]));
-        assert_eq!(members(99, Some("host".into()), &all), BTreeSet::new());
+        assert_eq!(members(10, Some(Path::new("host")), &all), BTreeSet::from([10, 11]));
+        assert_eq!(members(99, Some(Path::new("host")), &all), BTreeSet::new());
     }
 }

@@ -4,6 +4,7 @@
 use crate::sys::namespace;
 use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::thread::{CapabilitySet, capabilities};
+use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
 
@@ -33,6 +34,18 @@ impl Caller {
     /// Whether cgroups, devices and the like of the host are this caller's.
     pub fn is_host_root(self) -> bool {
         self == Self::HostRoot
+    }
+
+    /// Whether it acts for a user of the host and not for the system, so that what belongs to the user's
+    /// session is where to look. Root of a user namespace is a user who became that, as runc has it, unless USER
+    /// says otherwise. `is_root` is whether the effective uid is 0, `variable` reads the environment.
+    pub fn acts_for_a_user(self, is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+        let has_session = || variable("XDG_RUNTIME_DIR").is_some_and(|path| !path.is_empty());
+        match self {
+            Self::HostRoot => false,
+            _ if !is_root => true,
+            _ => has_session() && variable("USER").is_none_or(|user| user != "root"),
+        }
     }
 
     /// mknod(2) is for root of the host, whatever capabilities a user namespace gives.

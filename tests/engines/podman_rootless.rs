@@ -36,6 +36,7 @@ impl<'a> Podman<'a> {
 
 impl Drop for Podman<'_> {
     fn drop(&mut self) {
+        let lock = format!("/dev/shm/libpod_rootless_lock_{}", self.0.uid);
         self.call(["rm", "--all", "--force", "--time=0"]).outcome();
         for directory in ["tmp", "libpod/tmp"] {
             let pid =
@@ -47,6 +48,7 @@ impl Drop for Podman<'_> {
                 );
             }
         }
+        let _ = std::fs::remove_file(lock);
     }
 }
 

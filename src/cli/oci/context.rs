@@ -80,21 +80,16 @@ impl Context {
     }
 }
 
-/// As runc has it: root of a user namespace is a user who became that, unless USER says otherwise.
 fn default_root(
     variable: impl Fn(&str) -> Option<OsString>,
     caller: Caller,
     is_root: bool,
 ) -> Option<PathBuf> {
-    let runtime_directory = variable("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
-    let host = Some(PathBuf::from("/run/wharf-oci"));
-    match runtime_directory {
-        _ if is_root && (caller.is_host_root() || variable("USER").is_some_and(|user| user == "root")) => {
-            host
-        }
-        Some(directory) => Some(Path::new(&directory).join("wharf-oci")),
-        None => host.filter(|_| is_root),
+    if !caller.acts_for_a_user(is_root, &variable) {
+        return Some("/run/wharf-oci".into());
     }
+    let runtime_directory = variable("XDG_RUNTIME_DIR").filter(|path| !path.is_empty())?;
+    Some(Path::new(&runtime_directory).join("wharf-oci"))
 }
 
 #[cfg(test)]
