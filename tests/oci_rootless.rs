@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Bundle, SUB_IDS, Scratch, User, eventually, program_exists, require, require_root};
+use common::{Bundle, Call, SUB_IDS, Scratch, User, eventually, program_exists, require, require_root};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -488,15 +488,14 @@ fn cgroup2() -> Option<PathBuf> {
     places.into_iter().find(|place| place.join("cgroup.controllers").exists())
 }
 
-/// A cgroup that belongs to the user, who is in a group below it; removed when dropped.
+/// A cgroup that belongs to the user, with a group below it from which the user calls; the latter is removed
+/// when dropped.
 struct Delegated {
     path: PathBuf,
 }
 
 impl Delegated {
-    fn new(mount: &Path, user: &User<'_>) -> Self {
-        let path = mount.join(user.scratch.name("delegated"));
-        std::fs::create_dir(&path).unwrap();
+    fn to(path: PathBuf, user: &User<'_>) -> Self {
         std::fs::create_dir(path.join("caller")).unwrap();
         for place in
             ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "caller", "caller/cgroup.procs"]
@@ -505,18 +504,27 @@ impl Delegated {
         }
         Self { path }
     }
-    fn enter(&self) -> String {
-        format!("echo $$ > {}/caller/cgroup.procs; exec \"$0\" \"$@\"", self.path.display())
+    /// A call of wharf-oci: root enters the group, and the user stays in it.
+    fn oci<const N: usize>(&self, user: &User<'_>, arguments: [&str; N]) -> Call {
+        let enter = format!("echo $$ > {}/caller/cgroup.procs; exec \"$0\" \"$@\"", self.path.display());
+        let uid = user.uid.to_string();
+        let call = Call::new("/bin/sh").args(["-c", &enter, "setpriv", "--reuid", &uid, "--regid", &uid]);
+        let call = call.args(["--clear-groups", "--inh-caps=-all", user.program()]).args(arguments);
+        call.env("XDG_RUNTIME_DIR", user.home())
     }
 }
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        for place in ["caller", ""] {
-            let removed = std::fs::remove_dir(self.path.join(place));
-            assert!(removed.is_ok() || std::thread::panicking(), "{place}: {removed:?}");
-        }
+        let removed = std::fs::remove_dir(self.path.join("caller"));
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
     }
+}
+
+/// Where a process is on cgroup2.
+fn group_of(state: &serde_json::Value) -> String {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", state["pid"])).unwrap();
+    groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
 }
 
 #[test]
@@ -528,32 +536,59 @@ fn a_cgroup_that_was_delegated_to_the_user_is_used() {
     };
     let scratch = Scratch::new("rlcg");
     let user = User::new(&scratch);
-    let delegated = Delegated::new(&mount, &user);
+    let path = mount.join(scratch.name("delegated"));
+    std::fs::create_dir(&path).unwrap();
+    let delegated = Delegated::to(path.clone(), &user);
     let mut bundle = user.bundle(&["/bin/sleep", "1000"]);
-    let path = format!("/{}/box", delegated.path.file_name().unwrap().to_str().unwrap());
+    let own = format!("/{}/box", scratch.name("delegated"));
     bundle.edit(|spec| {
-        spec["linux"]["cgroupsPath"] = json!(path);
+        spec["linux"]["cgroupsPath"] = json!(own);
         spec["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
     });
     let id = scratch.name("box");
-    let enter = delegated.enter();
-    // Root enters the group; the user stays in it.
-    let run =
-        common::Call::new("/bin/sh").args(["-c", &enter, "setpriv", "--reuid"]).arg(user.uid.to_string());
-    let run = run.args(["--regid", &user.uid.to_string(), "--clear-groups", user.program()]);
-    let run = run.env("XDG_RUNTIME_DIR", user.home()).args(["run", "-d", "--bundle", bundle.arg(), &id]);
-    run.ok();
-    let pid = user.oci(["state", &id]).ok().json()["pid"].as_i64().unwrap();
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert!(groups.lines().any(|line| line == format!("0::{path}")), "{groups}");
-    if mount == Path::new("/sys/fs/cgroup") {
-        user.oci(["pause", &id]).ok();
-        assert_eq!(user.oci(["state", &id]).ok().json()["status"], "paused");
-        user.oci(["resume", &id]).ok();
-    }
+    delegated.oci(&user, ["run", "-d", "--bundle", bundle.arg(), &id]).ok();
+    assert_eq!(group_of(&user.oci(["state", &id]).ok().json()), own);
+    // On a hybrid host the user's container has no group in the hierarchy of the v1 freezer, and v2's is its.
+    user.oci(["pause", &id]).ok();
+    assert_eq!(user.oci(["state", &id]).ok().json()["status"], "paused");
+    user.oci(["resume", &id]).ok();
     assert_eq!(user.oci(["state", &id]).ok().json()["status"], "running");
     user.oci(["delete", "--force", &id]).ok();
-    assert!(!delegated.path.join("box").exists(), "the container's group was removed");
+    assert!(!path.join("box").exists(), "the container's group was removed");
+    drop(delegated);
+    std::fs::remove_dir(&path).unwrap();
+}
+
+#[test]
+fn a_users_own_systemd_makes_the_scope_of_its_container() {
+    require_root!();
+    require!(Path::new("/run/systemd/system").is_dir(), "needs systemd as the first process");
+    let scratch = Scratch::new("rlscope");
+    let user = User::new(&scratch);
+    let (unit, uid) = (format!("{}.service", scratch.name("manager")), user.uid.to_string());
+    let variable = |name: &str| format!("--setenv={name}={}", user.home().display());
+    Call::new("systemd-run")
+        .args(["--unit", &unit, "--uid", &uid, "--gid", &uid, "--property=Delegate=yes"])
+        .args([variable("XDG_RUNTIME_DIR"), variable("HOME")])
+        .args(["/usr/lib/systemd/systemd", "--user"])
+        .ok();
+    eventually("the user's systemd listens", || user.home().join("systemd/private").exists());
+    let group = Call::new("systemctl").args(["show", "--property=ControlGroup", "--value", &unit]).ok();
+    let group = group.text().to_owned();
+    let delegated = Delegated::to(Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/')), &user);
+    let mut bundle = user.bundle(&["/bin/sleep", "1000"]);
+    bundle.edit(|spec| spec["linux"]["cgroupsPath"] = json!("app.slice:wharf:own"));
+    let id = scratch.name("scope");
+    delegated.oci(&user, ["--systemd-cgroup", "run", "-d", "--bundle", bundle.arg(), &id]).ok();
+    let state = user.oci(["state", &id]).ok().json();
+    assert_eq!(group_of(&state), format!("{group}/app.slice/wharf-own.scope"));
+    user.oci(["pause", &id]).ok();
+    user.oci(["resume", &id]).ok();
+    user.oci(["delete", "--force", &id]).ok();
+    let scope = Path::new("/sys/fs/cgroup").join(format!("{}/app.slice/wharf-own.scope", &group[1..]));
+    assert!(!scope.exists(), "the scope is gone");
+    drop(delegated);
+    Call::new("systemctl").args(["stop", &unit]).ok();
 }
 
 /// As root of a user namespace that `unshare` makes: with a mount namespace of its own (`-Urm`), or without.
