@@ -2,7 +2,7 @@
 use super::clone::{Cloned, clone_child, exit_now};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
-use rustix::process::{Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{DumpableBehavior, Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{
     ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid,
 };
@@ -44,6 +44,8 @@ pub fn join_as_owner_before_exec(
     directory: CString,
 ) {
     let join = move || {
+        // Until execve it holds descriptors of the host, which are nobody's business inside.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         move_into_thread_name_spaces(process.as_fd(), ThreadNameSpaceType::USER)?;
         set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
         set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;

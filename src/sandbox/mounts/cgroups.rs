@@ -93,12 +93,17 @@ impl Mounts {
         options: &MountOptions,
         at: &str,
     ) {
+        // Read-only means all of it: what is delegated to the user is not the container's (CVE-2023-25809).
+        let mut recursive_attr = options.recursive_attr;
+        if recursive {
+            recursive_attr.set |= options.attr.set;
+        }
         let slot = self.slot(Source::Host(Box::new(HostTree {
             source: source.to_owned(),
             recursive,
             symlink: Symlink::Followed,
             attr: options.attr,
-            recursive_attr: options.recursive_attr,
+            recursive_attr,
             propagation: vec![(libc::MS_PRIVATE, false)],
             id_map: None,
             at: at.to_owned(),
