@@ -101,6 +101,11 @@ impl Place {
 
 type Failure = (Place, Errno);
 
+/// The kernel has long refused more mounts than fit.
+fn number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}
+
 impl Plan {
     /// Refuses what this process has not the rights for, where the kernel's own answer would not tell.
     ///
@@ -206,15 +211,15 @@ fn act(
             .map_err(at(Place::UserNamespace))?;
     }
     unshare(UnshareFlags::NEWNS).map_err(at(Place::MountNamespace))?;
-    for ((index, join), fd) in (0..).zip(&plan.joins).zip(&prepared.joins) {
-        enter_one(join.kind, fd.as_fd()).map_err(at(Place::Join(index)))?;
+    for (index, (join, fd)) in plan.joins.iter().zip(&prepared.joins).enumerate() {
+        enter_one(join.kind, fd.as_fd()).map_err(at(Place::Join(number(index))))?;
     }
     if plan.new_time_namespace {
         unshare(UnshareFlags::NEWTIME).map_err(at(Place::Time))?;
         set_time_offsets(plan).map_err(at(Place::Time))?;
     }
-    for ((index, source), slot) in (0..).zip(&plan.sources).zip(&mut prepared.mounts) {
-        *slot = open_source(source).map_err(at(Place::Source(index)))?;
+    for (index, (source, slot)) in plan.sources.iter().zip(&mut prepared.mounts).enumerate() {
+        *slot = open_source(source).map_err(at(Place::Source(number(index))))?;
     }
     if let Root::New { rootfs } = &plan.root {
         prepared.root = Some(open_root(rootfs).map_err(at(Place::Root))?);
