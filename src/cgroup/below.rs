@@ -80,7 +80,7 @@ impl Cgroup {
     /// # Errors
     /// Names the controller that has no hierarchy of its own, or the directory that is missing.
     pub fn below(&self, below: &Below) -> Result<Self, Error> {
-        let own = self.record_ref();
+        let own = self.record();
         if let Some((unknown, _)) =
             below.by_controller.iter().find(|(name, _)| self.v1_hierarchy(name).is_none())
         {
@@ -106,7 +106,7 @@ impl Cgroup {
     /// # Errors
     /// Names the file.
     pub fn beside(&self, member: Pid, hierarchies: &Hierarchies) -> Result<Option<Self>, Error> {
-        let own = self.record_ref();
+        let own = self.record();
         let (Some(directory), Some(v2)) = (&own.v2, &hierarchies.v2) else { return Ok(None) };
         if tree::read(directory, "cgroup.subtree_control")?.trim().is_empty() {
             return Ok(None);

@@ -39,6 +39,15 @@ pub enum Error {
     /// The host has no cgroup file system at all.
     #[error("no cgroup hierarchy is mounted at /sys/fs/cgroup; mount cgroup2 there")]
     NotMounted,
+    /// The container has no cgroup of its own.
+    #[error(
+        "the container cannot {action}: it has no cgroup, for its creator had no right to make one; create it with \
+         linux.cgroupsPath in a cgroup that was delegated to this user"
+    )]
+    None {
+        /// What needs one.
+        action: &'static str,
+    },
     /// `linux.cgroupsPath` is not acceptable.
     #[error("linux.cgroupsPath: {path:?} {reason}")]
     Path {

@@ -17,6 +17,7 @@ impl Cgroup {
     /// # Errors
     /// Names the file, or that the group did not freeze in time.
     pub fn freeze(&self) -> Result<(), Error> {
+        self.must_exist("be paused")?;
         let deadline = Instant::now() + Duration::from_secs(FREEZE_SECONDS);
         let mut pause = Duration::from_micros(100);
         self.set_frozen(true)?;
@@ -49,6 +50,9 @@ impl Cgroup {
     /// # Errors
     /// Names the file.
     pub fn is_frozen(&self) -> Result<bool, Error> {
+        if self.record().is_empty() {
+            return Ok(false);
+        }
         match self.v1_with("freezer") {
             Some(directory) => Ok(tree::read(directory, "freezer.state")?.trim() == "FROZEN"),
             None => {
@@ -56,6 +60,11 @@ impl Cgroup {
                 Ok(events.lines().any(|line| line == "frozen 1"))
             }
         }
+    }
+
+    /// Refuses what needs a cgroup.
+    pub(super) fn must_exist(&self, action: &'static str) -> Result<(), Error> {
+        if self.record().is_empty() { Err(Error::None { action }) } else { Ok(()) }
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), Error> {

@@ -47,6 +47,11 @@ impl Record {
         Self { v2: hierarchies.v2.as_ref().map(|v2| below(&v2.mount)), v1, scope }
     }
 
+    /// Whether there is no cgroup: that of a container whose maker had no right to make one.
+    pub fn is_empty(&self) -> bool {
+        self.v2.is_none() && self.v1.is_empty()
+    }
+
     /// Every directory, the one that people look for first: cgroup2's, or that of the memory controller.
     pub fn directories(&self) -> Vec<&Path> {
         let v1 = self.v1.iter().map(|(_, directory)| directory.as_path());
@@ -118,8 +123,8 @@ impl Cgroup {
     }
 
     /// What [`Cgroup::from_record`] needs.
-    pub fn record(&self) -> Record {
-        self.record.clone()
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     /// The v2 directory for `clone3(CLONE_INTO_CGROUP)`; `None` on a host without cgroup2.
@@ -239,10 +244,6 @@ impl Cgroup {
         self.record.scope.as_ref()
     }
 
-    pub(super) fn record_ref(&self) -> &Record {
-        &self.record
-    }
-
     pub(super) fn v2_directory(&self) -> Result<&Path, Error> {
         self.record.v2.as_deref().ok_or(Error::NotMounted)
     }
@@ -279,7 +280,7 @@ fn make_all(
 ) -> Result<Cgroup, Error> {
     let mut record = Record::default();
     if let Some(v2) = &hierarchies.v2 {
-        made.push(make_v2(v2, path, resources)?);
+        made.push(make_v2(v2, path, resources, hierarchies.delegated)?);
         must_be_empty(made.last(), path)?;
         record.v2 = made.last().map(|made| made.leaf.clone());
     }
@@ -292,7 +293,12 @@ fn make_all(
     write_limits(&record, resources)?;
     let clone_into = record.v2.as_deref().map(open).transpose()?;
     let cgroup = Cgroup { record, clone_into, awaited: None };
-    cgroup.filter_devices(resources)?;
+    match cgroup.filter_devices(resources) {
+        // Whoever may not filter devices cannot make any either: the kernel refuses mknod(2) to a user
+        // namespace, and what is bound is what its user may open anyway.
+        Err(Error::File { source, .. }) if hierarchies.delegated && is_refused(&source) => {}
+        done => done?,
+    }
     Ok(cgroup)
 }
 
@@ -310,7 +316,7 @@ fn must_be_empty(made: Option<&Made>, path: &CgroupPath) -> Result<(), Error> {
 }
 
 /// A controller works in a cgroup when every ancestor lists it in cgroup.subtree_control.
-fn make_v2(v2: &V2, path: &CgroupPath, resources: &Resources) -> Result<Made, Error> {
+fn make_v2(v2: &V2, path: &CgroupPath, resources: &Resources, delegated: bool) -> Result<Made, Error> {
     let offered = |name: &&str| v2.controllers.iter().any(|controller| controller == *name);
     let mut wanted: Vec<&str> = ALWAYS.iter().copied().filter(offered).collect();
     for controller in resources.v2_controllers().filter(|name| offered(name)) {
@@ -318,7 +324,12 @@ fn make_v2(v2: &V2, path: &CgroupPath, resources: &Resources) -> Result<Made, Er
             wanted.push(controller);
         }
     }
-    tree::make(&v2.mount, path, |parent, _| enable(parent, &wanted))
+    let needed: Vec<&str> = resources.v2_controllers().filter(|name| *name != "cgroup").collect();
+    tree::make(&v2.mount, path, |parent, _| match enable(parent, &wanted) {
+        // Above what was delegated nothing can be enabled, and for statistics alone nothing need be.
+        Err(_) if delegated => enable(parent, &needed).map_err(|error| not_delegated(&error, resources)),
+        done => done,
+    })
 }
 
 pub(super) fn enable(parent: &Path, wanted: &[&str]) -> Result<(), Error> {
@@ -433,6 +444,17 @@ fn remove_shared_parent(directory: &Path) {
         // It is not empty while another container lives.
         let _ = std::fs::remove_dir(parent);
     }
+}
+
+/// A limit needs its controller in every group above.
+fn not_delegated(error: &Error, resources: &Resources) -> Error {
+    let at = resources.v2.first().map_or("linux.resources", |write| write.at.as_str());
+    Error::config(at, format!("its controller was not delegated to this user: {error}"))
+}
+
+/// How the kernel says that something is not for this caller.
+fn is_refused(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
 }
 
 /// How the kernel says that a cgroup has been removed: before its file was opened, and after.

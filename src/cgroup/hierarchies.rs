@@ -29,6 +29,8 @@ pub(super) struct V2 {
 pub struct Hierarchies {
     pub(super) v1: Vec<V1>,
     pub(super) v2: Option<V2>,
+    /// Only what belongs to a caller that is not root of the host: [`Hierarchies::delegated`].
+    pub(super) delegated: bool,
 }
 
 /// Which hierarchy a controller lives in.
@@ -48,7 +50,7 @@ impl Hierarchies {
         let mount = Path::new(MOUNT_POINT);
         let unified = rustix::fs::statfs(mount).is_ok_and(|stat| stat.f_type as u64 == CGROUP2_SUPER_MAGIC);
         let mut found = if unified {
-            Self { v1: Vec::new(), v2: Some(V2 { mount: mount.to_owned(), controllers: Vec::new() }) }
+            Self { v2: Some(V2 { mount: mount.to_owned(), controllers: Vec::new() }), ..Self::default() }
         } else {
             let path = Path::new("/proc/self/mountinfo");
             Self::parse(&std::fs::read_to_string(path).map_err(Error::file("read", path))?)
@@ -114,7 +116,7 @@ impl Hierarchies {
     /// A pure v2 host with these controllers.
     pub(super) fn unified(controllers: &[&str]) -> Self {
         let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
-        Self { v1: Vec::new(), v2: Some(V2 { mount: MOUNT_POINT.into(), controllers }) }
+        Self { v2: Some(V2 { mount: MOUNT_POINT.into(), controllers }), ..Self::default() }
     }
 
     /// A host with these controllers on v1, one hierarchy each.
@@ -123,7 +125,7 @@ impl Hierarchies {
             mount: Path::new(MOUNT_POINT).join(name),
             controllers: vec![(*name).to_owned()],
         };
-        Self { v1: controllers.iter().map(hierarchy).collect(), v2: None }
+        Self { v1: controllers.iter().map(hierarchy).collect(), ..Self::default() }
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`CgroupPath`] is that of a scope, systemd makes and removes it.
 
 mod below;
+mod delegation;
 mod details;
 mod error;
 mod freezer;

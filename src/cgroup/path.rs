@@ -58,7 +58,8 @@ impl CgroupPath {
     }
 
     /// Parses `linux.cgroupsPath` for the systemd driver: `slice:prefix:name`, and without one
-    /// `system.slice:wharf:ID`. `org.systemd.property.NAME` annotations become properties of the scope.
+    /// `system.slice:wharf:ID`. `org.systemd.property.NAME` annotations become properties of the scope. A user's
+    /// own systemd (`of_user`) is asked for the cgroup in which its scopes are.
     ///
     /// # Errors
     /// Names what is not acceptable, or that systemd is not running.
@@ -66,9 +67,13 @@ impl CgroupPath {
         path: Option<&str>,
         id: &str,
         annotations: Option<&HashMap<String, String>>,
+        of_user: bool,
     ) -> Result<Self, Error> {
-        let name = ScopeName::parse(path, id)?;
+        let mut name = ScopeName::parse(path, id, of_user.then(String::new))?;
         let properties = systemd::check(annotations)?;
+        if of_user {
+            name = ScopeName::parse(path, id, Some(systemd::cgroup_of_user_manager()?))?;
+        }
         Ok(Self { text: name.path(), scope: Some(Scope { name, properties }) })
     }
 

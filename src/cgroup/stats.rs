@@ -47,6 +47,7 @@ impl Cgroup {
     /// # Errors
     /// Names the file of a controller that is there but cannot be read.
     pub fn stats(&self) -> Result<Stats, Error> {
+        self.must_exist("tell what it uses")?;
         let mut stats = Stats::default();
         self.cpu(&mut stats)?;
         self.memory(&mut stats)?;

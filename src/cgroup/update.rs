@@ -21,6 +21,7 @@ impl Cgroup {
     /// # Errors
     /// Names the JSON path and the file.
     pub fn update(&self, spec: &LinuxResources, hierarchies: &Hierarchies) -> Result<Vec<String>, Error> {
+        self.must_exist("get new limits")?;
         let spec = self.completed(spec)?;
         self.check_memory(&spec)?;
         let mut resources = Resources::compile(Some(&spec), hierarchies)?;
@@ -29,11 +30,12 @@ impl Cgroup {
             resources.v1.retain(others);
             resources.v2.retain(others);
         }
+        self.must_have(&resources)?;
         self.enable_controllers(&resources, hierarchies)?;
         let former = self.former(&resources);
         let writes = resources.v2.iter().chain(&resources.v1);
         self.tell_systemd(writes.map(|write| (write.file.as_str(), write.value.as_str())))?;
-        let written = write_limits(self.record_ref(), &resources);
+        let written = write_limits(self.record(), &resources);
         let written = written.and_then(|()| match resources.has_device_rules {
             true => self.filter_devices(&resources),
             false => Ok(()),
@@ -45,6 +47,20 @@ impl Cgroup {
             put_back(&former);
         })?;
         Ok(resources.warnings().to_vec())
+    }
+
+    /// A container of a user may have a group in some hierarchies and none in others.
+    fn must_have(&self, resources: &Resources) -> Result<(), Error> {
+        let record = self.record();
+        let v1 = resources.v1.iter().find(|write| self.v1_with(write.controller).is_none());
+        match v1.or(resources.v2.first().filter(|_| record.v2.is_none())) {
+            Some(write) => {
+                let reason =
+                    format!("the container has no cgroup where the {} controller is", write.controller);
+                Err(Error::config(&write.at, reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Before files are written, for systemd rounds some values: the exact ones are written over them.

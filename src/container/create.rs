@@ -63,7 +63,7 @@ pub(super) fn create(
 }
 
 fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions) -> Result<Prepared, Error> {
-    let draft = Draft::of(id, bundle, spec, options.systemd_cgroup)?;
+    let draft = Draft::of(id, bundle, spec, options.systemd_cgroup, options.rootless)?;
     let state_error = |errno: Errno| Error::Bundle {
         action: "make the start socket of",
         path: draft.record.bundle.clone(),
@@ -94,6 +94,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         no_new_keyring: options.no_new_keyring,
     };
     let mut plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
+    plan.check_rights()?;
     plan.write_pid_to(draft.record.resctrl.as_ref().map(resctrl::Record::task_files).unwrap_or_default());
     Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
 }

@@ -1,5 +1,6 @@
 //! `delete`: takes back everything that `create` made.
 use super::directory::{CONFIG_FILE, StateDirectory};
+use super::foundation::acts_for_a_user;
 use super::hooks::{self, Kind, Place};
 use super::record::Record;
 use super::state::State;
@@ -70,7 +71,7 @@ fn delete_cgroup_of(directory: &StateDirectory, id: &ContainerId) -> Result<(), 
     let hierarchies = Hierarchies::detect()?;
     let plain = CgroupPath::parse(path, id.as_str());
     // Which driver made it, only the record knew.
-    let scope = CgroupPath::parse_scope(path, id.as_str(), None);
+    let scope = CgroupPath::parse_scope(path, id.as_str(), None, acts_for_a_user());
     let places = match (plain, scope) {
         (Err(error), Err(_)) => return Err(error.into()),
         (plain, scope) => plain.into_iter().chain(scope),

@@ -35,6 +35,7 @@ fn group(container: &Container, below: &Below) -> Result<Option<Cgroup>, Error> 
         return Ok(Some(own.below(below)?));
     }
     match container.pid() {
+        _ if own.record().is_empty() => Ok(None),
         Some(first) => Ok(own.beside(first, &Hierarchies::detect()?)?),
         None => Ok(None),
     }

@@ -8,7 +8,7 @@ use super::state::State;
 use super::status::ProcessIdentity;
 use super::{Child, ContainerId, Error, Status, config};
 use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies, Resources};
-use crate::sandbox::Init;
+use crate::sandbox::{Caller, Init};
 use oci_spec::runtime::{Hooks, Spec};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::AsFd as _;
@@ -21,6 +21,8 @@ use std::time::SystemTime;
 pub(super) struct Draft {
     pub(super) record: Record,
     pub(super) hierarchies: Hierarchies,
+    /// Those in which a cgroup is made, where that is not all of them.
+    usable: Option<Hierarchies>,
     /// The spec as text, for `exec`.
     config: Vec<u8>,
     resources: Resources,
@@ -35,29 +37,43 @@ impl Draft {
         bundle: &Path,
         spec: &Spec,
         systemd_cgroup: bool,
+        rootless: Option<bool>,
     ) -> Result<Self, Error> {
         config::validate(spec)?;
         if let Some(hooks) = spec.hooks() {
             hooks::validate(hooks)?;
         }
         let bundle = config::resolve_bundle(bundle)?;
-        let hierarchies = Hierarchies::detect()?;
+        let lenient = rootless.unwrap_or_else(|| !Caller::of_this_process().is_host_root());
+        let hierarchies = match Hierarchies::detect() {
+            Err(cgroup::Error::NotMounted) if lenient => Hierarchies::default(),
+            found => found?,
+        };
         let linux = spec.linux().as_ref();
         let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
         let cgroups_path =
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
+        let of_user = systemd_cgroup && acts_for_a_user();
+        let of_user_manager = of_user.then(|| hierarchies.of_user_manager()).transpose()?;
         let cgroup_path = if systemd_cgroup {
-            CgroupPath::parse_scope(cgroups_path, id.as_str(), spec.annotations().as_ref())?
+            CgroupPath::parse_scope(cgroups_path, id.as_str(), spec.annotations().as_ref(), of_user)?
         } else {
             CgroupPath::parse(cgroups_path, id.as_str())?
         };
-        let planned = cgroup::Record::planned(&hierarchies, &cgroup_path);
+        let usable = match lenient && !systemd_cgroup {
+            true => {
+                let is_named = cgroups_path.is_some_and(|path| !path.is_empty());
+                Some(hierarchies.delegated(&cgroup_path, is_named, &resources)?)
+            }
+            false => of_user_manager,
+        };
+        let planned = cgroup::Record::planned(usable.as_ref().unwrap_or(&hierarchies), &cgroup_path);
         let mut record = draft(id, &bundle, spec, planned);
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
         let resctrl = rdt.map(|rdt| Groups::compile(rdt, id)).transpose()?;
         record.resctrl = resctrl.as_ref().map(|groups| groups.record.clone());
         let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
-        Ok(Self { record, hierarchies, config, resources, resctrl, cgroup_path })
+        Ok(Self { record, hierarchies, usable, config, resources, resctrl, cgroup_path })
     }
 
     /// The cgroup to come, as `plan` shows it.
@@ -73,6 +89,12 @@ impl Draft {
     pub(super) fn warnings(&self) -> &[String] {
         self.resources.warnings()
     }
+}
+
+/// Whether the systemd to ask is a user's own.
+pub(super) fn acts_for_a_user() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    Caller::of_this_process().acts_for_a_user(is_root, |name| std::env::var_os(name))
 }
 
 fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -> Record {
@@ -117,7 +139,8 @@ impl<'a> Making<'a> {
     /// Writes record and config, and makes the cgroup with its limits.
     pub(super) fn lay(&mut self, draft: &Draft) -> Result<(), Error> {
         draft.record.write(self.directory)?;
-        self.cgroup = Some(Cgroup::create(&draft.hierarchies, &draft.cgroup_path, &draft.resources)?);
+        let hierarchies = draft.usable.as_ref().unwrap_or(&draft.hierarchies);
+        self.cgroup = Some(Cgroup::create(hierarchies, &draft.cgroup_path, &draft.resources)?);
         if let Some(groups) = &draft.resctrl {
             groups.make()?;
         }

@@ -1,6 +1,5 @@
 //! `kill`: signals to a container's first process, or to all of its processes.
-use super::{Container, Error};
-use crate::cgroup::Cgroup;
+use super::{Container, Error, members};
 use crate::sys::signal::pidfd_send_signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -23,11 +22,11 @@ pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<(), 
 /// the first one.
 fn kill_all(container: &Container, signal: i32) -> Result<(), Error> {
     let cgroup = container.own_cgroup();
-    let processes = hold(cgroup)?;
+    let processes = hold(container)?;
     if processes.is_empty() {
         return Err(Error::NotRunning(container.record.id.to_string()));
     }
-    if signal == libc::SIGKILL {
+    if signal == libc::SIGKILL && !cgroup.record().is_empty() {
         return Ok(cgroup.kill()?);
     }
     for (pid, pidfd) in &processes {
@@ -39,12 +38,12 @@ fn kill_all(container: &Container, signal: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// pidfds of the processes of a cgroup. A pid that was given out again between the listing and the
+/// pidfds of the processes of a container. A pid that was given out again between the listing and the
 /// opening is not in the second listing, and is left alone.
-fn hold(cgroup: &Cgroup) -> Result<Vec<(Pid, OwnedFd)>, Error> {
+fn hold(container: &Container) -> Result<Vec<(Pid, OwnedFd)>, Error> {
     let open = |pid: Pid| pidfd_open(pid, PidfdFlags::empty()).ok().map(|pidfd| (pid, pidfd));
-    let held: Vec<_> = cgroup.pids()?.into_iter().filter_map(open).collect();
-    let still: BTreeSet<i32> = cgroup.pids()?.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    let held: Vec<_> = members::of(container)?.into_iter().filter_map(open).collect();
+    let still: BTreeSet<i32> = members::of(container)?.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
     Ok(held.into_iter().filter(|(pid, _)| still.contains(&pid.as_raw_nonzero().get())).collect())
 }
 
@@ -66,11 +65,20 @@ pub(super) fn kill_everything(container: &Container) -> Result<(), Error> {
         Some(identity) => identity.pidfd().map_err(|source| container.process_error("open", source))?,
         None => None,
     };
+    // Without a cgroup, only as long as the first process lives can the others be told by it.
+    let descendants = match container.own_cgroup().record().is_empty() {
+        true => hold(container)?,
+        false => Vec::new(),
+    };
     if let Some(pidfd) = &pidfd {
         match pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => return Err(signal_error(container.raw_pid(), errno)),
         }
+    }
+    for (_, pidfd) in descendants {
+        // One that is gone by now is what was wanted.
+        let _ = pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
     container.own_cgroup().kill()?;
     pidfd.map_or(Ok(()), |pidfd| await_end(pidfd.as_fd(), container.raw_pid()))

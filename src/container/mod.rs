@@ -27,6 +27,7 @@ mod hooks;
 mod id;
 mod kill;
 mod lock;
+mod members;
 mod pause;
 mod preview;
 mod record;
@@ -82,6 +83,9 @@ pub struct CreateOptions {
     pub starts_it: bool,
     /// Have systemd make the cgroup, as a transient scope; `linux.cgroupsPath` is `slice:prefix:name` then.
     pub systemd_cgroup: bool,
+    /// Whether a container may do without a cgroup where its creator has no right to make one and no limit
+    /// needs it; `None` allows that to everybody but root of the host.
+    pub rootless: Option<bool>,
 }
 
 /// Connects to the Unix stream socket of an engine that is to receive a descriptor.
@@ -217,12 +221,12 @@ impl Container {
         self.cgroup.get_or_init(|| Cgroup::from_record(&self.record.cgroup))
     }
 
-    /// Every process in its cgroup and below, host pids.
+    /// Every process in its cgroup and below, host pids; without a cgroup, those that descend from its first.
     ///
     /// # Errors
     /// Names the file; a stopped container has none.
     pub fn processes(&self) -> Result<Vec<Pid>, Error> {
-        Ok(self.own_cgroup().pids()?)
+        members::of(self)
     }
 
     /// What the user should know of a container just created and that did not stop its creation, such as

@@ -14,7 +14,7 @@ use std::path::Path;
 /// # Errors
 /// Those of `create` that concern the config: they name the JSON path.
 pub fn preview(id: &ContainerId, bundle: &Path, spec: &Spec, systemd_cgroup: bool) -> Result<Value, Error> {
-    let draft = Draft::of(id, bundle, spec, systemd_cgroup)?;
+    let draft = Draft::of(id, bundle, spec, systemd_cgroup, None)?;
     // Where the terminal would go is nobody's business yet; that it has a way out is part of the config.
     let terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     let pair = || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);

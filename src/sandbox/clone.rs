@@ -4,6 +4,7 @@
 //! parent, root of both, enters it before the clone and returns after it, so the child needs no rights
 //! over it. Only the user namespace cannot be left again: a go-between joins that one, clones the child as
 //! its own sibling (`CLONE_PARENT`), so that the child's new namespaces belong to it, and ends.
+use super::deputy;
 use super::namespaces::Join;
 use super::plan::Plan;
 use super::spawn::{Init, Prepared, SpawnError, open_host, step};
@@ -11,6 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
 use crate::sys::{descriptor, pidfd};
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, WaitId, WaitIdOptions};
@@ -21,9 +23,12 @@ use std::path::Path;
 /// Clones the process of a Plan and leaves the caller's own namespaces and CPUs as they were.
 pub(super) fn clone_into(
     plan: &Plan,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     cgroup: Option<&Cgroup>,
 ) -> Result<Cloned, SpawnError> {
+    if let Some(deputy) = &plan.deputy {
+        return deputy::clone_through(plan, deputy, prepared, cgroup);
+    }
     let own_namespaces = enter(plan, prepared)?;
     let joining = prepared.init.is_some() || !plan.joins.is_empty();
     if joining {
@@ -65,25 +70,42 @@ fn enter(plan: &Plan, prepared: &Prepared) -> Result<Vec<OwnedFd>, SpawnError> {
         Ok(())
     };
     for (join, fd) in plan.joins.iter().zip(&prepared.joins) {
-        let Some((name, kind)) = entered(join.kind) else { continue };
+        let Some((name, _)) = entered(join.kind) else { continue };
         keep(name)?;
-        rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind)).map_err(|errno| {
-            let path = join.path.display();
-            let hint =
-                if errno == Errno::INVAL { format!("; is it a {name} namespace") } else { String::new() };
-            step(&format!("join {path} ({}){hint}", join.at), errno)
-        })?;
+        enter_one(join.kind, fd.as_fd()).map_err(|errno| join_error(join, errno))?;
     }
     if plan.new_time_namespace {
         keep("time")?;
         crate::sys::namespace::unshare(UnshareFlags::NEWTIME)
             .map_err(|errno| step("create the time namespace (linux.namespaces)", errno))?;
-        if let Some(offsets) = &plan.time_offsets {
-            std::fs::write("/proc/self/timens_offsets", offsets)
-                .map_err(|source| SpawnError::Step { step: "set linux.timeOffsets".to_owned(), source })?;
-        }
+        set_time_offsets(plan).map_err(|errno| step("set linux.timeOffsets", errno))?;
     }
     Ok(own)
+}
+
+/// Enters one namespace, of the kinds that a child is born in.
+pub(super) fn enter_one(kind: LinuxNamespaceType, namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    match entered(kind) {
+        Some((_, kind)) => rustix::thread::move_into_link_name_space(namespace, Some(kind)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn join_error(join: &Join, errno: Errno) -> SpawnError {
+    let path = join.path.display();
+    let hint = match entered(join.kind) {
+        Some((name, _)) if errno == Errno::INVAL => format!("; is it a {name} namespace"),
+        _ => String::new(),
+    };
+    step(&format!("join {path} ({}){hint}", join.at), errno)
+}
+
+/// `linux.timeOffsets`, for the time namespace that has just been made.
+pub(super) fn set_time_offsets(plan: &Plan) -> Result<(), Errno> {
+    let Some(offsets) = &plan.time_offsets else { return Ok(()) };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(c"/proc/self/timens_offsets", flags, Mode::empty())?;
+    rustix::io::write(&file, offsets.as_bytes()).map(drop)
 }
 
 /// What the parent enters: the name in `/proc/PID/ns`, and the kind that it must be.
@@ -159,7 +181,7 @@ pub(super) fn successor(go_between: Init, birth: BorrowedFd<'_>) -> Result<Init,
 }
 
 /// Its pid here. A go-between may see another one, where it was cloned into a pid namespace.
-fn pid_of(process: BorrowedFd<'_>) -> Result<Pid, SpawnError> {
+pub(super) fn pid_of(process: BorrowedFd<'_>) -> Result<Pid, SpawnError> {
     pidfd::pid(process).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::SRCH) => SpawnError::Killed,
         _ => SpawnError::Step { step: "find the pid of the container's process".to_owned(), source: error },

@@ -12,6 +12,7 @@ mod process;
 use self::covers::Covers;
 use self::place::{Place, clone_tree};
 use super::console;
+use super::deputy::write_own_oom_score_adj;
 use super::plan::Plan;
 use super::report::{Failure, Message};
 use super::spawn::Prepared;
@@ -23,7 +24,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::SendFlags;
-use rustix::process::{Gid, Uid};
+use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -83,6 +84,8 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
 impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
+            Step::OwnOomScoreAdj(value) => own_oom_score_adj(value)?,
+            Step::CallersProc => self.proc = Some(callers_proc()?),
             Step::JoinProcess(flags) => self.join_process(*flags)?,
             Step::BeBorn { keep_below } => self.be_born(*keep_below)?,
             Step::NewSession => drop(rustix::process::setsid()?),
@@ -257,6 +260,15 @@ impl Child<'_> {
     }
 }
 
+/// A process that may not be looked at has files in /proc that only root may write: proc(5). It has joined
+/// nothing yet, so nobody inside can look.
+fn own_oom_score_adj(value: &CStr) -> Result<(), Errno> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    let written = write_own_oom_score_adj(value);
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    written
+}
+
 fn new_keyring() -> Result<(), Errno> {
     match keyring::new_session_keyring() {
         Err(Errno::NOSYS) => Ok(()),
@@ -279,6 +291,15 @@ fn private_proc() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+fn callers_proc() -> Result<OwnedFd, Errno> {
+    /// linux/magic.h
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open(c"/proc", flags, Mode::empty())?;
+    let is_proc = rustix::fs::fstatfs(&proc)?.f_type as u64 == PROC_SUPER_MAGIC;
+    if is_proc { Ok(proc) } else { Err(Errno::NODEV) }
 }
 
 fn isolate_mounts(recursive: bool) -> Result<(), Errno> {

@@ -11,10 +11,12 @@
 //! reads the report pipe  ◀── (step, errno) ─ or end of file at execve
 //! ```
 
+mod caller;
 mod capabilities;
 mod clone;
 mod console;
 pub mod default_spec;
+mod deputy;
 mod devices;
 mod execute;
 mod home;
@@ -24,6 +26,7 @@ mod memory_policy;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod newidmap;
 mod personality;
 mod plan;
 mod process;
@@ -41,6 +44,7 @@ mod target;
 mod user_namespace;
 mod view;
 
+pub use caller::Caller;
 pub use capabilities::Error as CapabilityError;
 pub use mounts::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Start, Stdio};

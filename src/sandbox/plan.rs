@@ -2,10 +2,12 @@
 //!
 //! Compiling reads nothing but the spec, the caller's capabilities and the image's passwd file, and
 //! changes nothing: every error of a config is found before any process exists.
+use super::caller::Caller;
+use super::deputy::Deputy;
 use super::mounts::{CgroupView, Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::net_devices::NetDevice;
-use super::process::{before_namespaces, check_terminal, console_size};
+use super::process::{before_namespaces, check_terminal, console_size, oom_score_adj};
 use super::program::Program;
 use super::seccomp::Agent;
 use super::security_label::{self, Modules};
@@ -137,6 +139,8 @@ pub(super) enum Root {
 #[derive(Debug)]
 pub struct Plan {
     pub(super) root: Root,
+    /// Set for a caller that may not mount: somebody opens the host's trees for it.
+    pub(super) deputy: Option<Deputy>,
     /// `CLONE_NEW*` for `clone3(2)`.
     pub(super) clone_flags: u64,
     pub(super) joins: Vec<Join>,
@@ -189,7 +193,13 @@ impl Plan {
             Some(settings) => sysctl::compile(settings, &namespaces)?,
             None => Vec::new(),
         };
-        let mut steps = before_namespaces(process, !sysctl.is_empty())?;
+        let caller = Caller::of_this_process();
+        let proc = match caller.is_host_root() || namespaces.isolates(LinuxNamespaceType::Pid) {
+            true => Step::PrivateProc,
+            false => Step::CallersProc,
+        };
+        let mut steps = before_namespaces(process, !sysctl.is_empty(), proc)?;
+        let deputy = (!caller.may_mount()).then(|| Deputy::take_over(&mut steps));
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         let joined_mounts = namespaces.place_of(LinuxNamespaceType::Mount);
         steps.extend(joined_mounts.map(|join| Step::JoinMounts { join }));
@@ -199,7 +209,8 @@ impl Plan {
             true => Vec::new(),
             false => {
                 let listed = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
-                devices::compile(listed, namespaces.isolates(LinuxNamespaceType::User), &mut mounts)?
+                let bind = namespaces.isolates(LinuxNamespaceType::User) || !caller.may_make_devices();
+                devices::compile(listed, bind, &mut mounts)?
             }
         };
         let covers = covers(linux, &mut mounts)?;
@@ -215,7 +226,11 @@ impl Plan {
         // hooks ask for the other order.
         let (before, after) = match hooks_place {
             None => (vec![Step::PlaceRoot(c"/".to_owned()), change_root], vec![]),
-            Some(place) => (vec![Step::PlaceRoot(place)], vec![Step::AwaitHooks, change_root]),
+            Some(place) => {
+                let joinable = (deputy.is_some() && namespaces.joins.is_empty()).then_some(Step::BeJoinable);
+                let after = joinable.into_iter().chain([Step::AwaitHooks, change_root]);
+                (vec![Step::PlaceRoot(place)], after.collect())
+            }
         };
         steps.extend(before);
         steps.append(&mut mounts.attach);
@@ -241,6 +256,7 @@ impl Plan {
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         let mut plan = Self {
             root: Root::New { rootfs: inputs.rootfs },
+            deputy,
             clone_flags: namespaces.new & !DEFERRED,
             new_time_namespace: namespaces.makes(LinuxNamespaceType::Time),
             joins: namespaces.joins,
@@ -284,15 +300,10 @@ impl Plan {
         let namespaces = Namespaces::compile(linux)?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
-        let flags = namespaces.all_flags() & !(libc::CLONE_NEWPID as u64);
-        // For the children to come, and for the procfs that is made next.
-        let mut steps = vec![Step::JoinProcess(libc::CLONE_NEWPID as u32)];
-        steps.extend(before_namespaces(process, false)?);
-        let keep_below = inputs.preserve_fds.saturating_add(3);
-        steps.push(Step::JoinProcess(flags as u32));
+        let mut steps = join_all(namespaces.all_flags() as u32, process, Caller::of_this_process())?;
         let shares_mounts = namespaces.joins(LinuxNamespaceType::Mount);
         steps.extend(shares_mounts.then_some(Step::EnterRootOfInit));
-        steps.push(Step::BeBorn { keep_below });
+        steps.push(Step::BeBorn { keep_below: inputs.preserve_fds.saturating_add(3) });
         steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         if user_namespace {
@@ -310,6 +321,7 @@ impl Plan {
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
             root: Root::Joined { init, shares_mounts },
+            deputy: None,
             clone_flags: 0,
             joins: Vec::new(),
             id_maps: None,
@@ -345,6 +357,25 @@ impl Plan {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// Joins the namespaces of a running container. Only root of the host may mount a procfs of the pid namespace
+/// it is in; and a caller without privileges comes to the other namespaces through the user namespace.
+fn join_all(flags: u32, process: &Process, caller: Caller) -> Result<Vec<Step>, Error> {
+    const PID: u32 = libc::CLONE_NEWPID as u32;
+    const USER: u32 = libc::CLONE_NEWUSER as u32;
+    // The pid namespace is the one for the children to come.
+    if caller.is_host_root() {
+        let mut steps = vec![Step::JoinProcess(PID)];
+        steps.extend(before_namespaces(process, false, Step::PrivateProc)?);
+        steps.push(Step::JoinProcess(flags & !PID));
+        return Ok(steps);
+    }
+    let oom_score_adj = oom_score_adj(process)?.map(Step::OwnOomScoreAdj);
+    let label = security_label::is_wanted(process).then_some(Step::CallersProc);
+    let user = (flags & USER != 0).then_some(Step::JoinProcess(USER));
+    let steps = oom_score_adj.into_iter().chain(label).chain(user);
+    Ok(steps.chain([Step::JoinProcess(PID), Step::JoinProcess(flags & !PID & !USER)]).collect())
 }
 
 /// Made by the child itself: a cgroup namespace takes its root from the cgroup that the process is in

@@ -1,14 +1,17 @@
 //! What `process` says becomes the second half of a Plan: from the standard streams to execve.
+use super::caller::Caller;
 use super::capabilities::CapabilityMasks;
+use super::clone::pid_of;
 use super::identity::Identity;
-use super::plan::{Error, Plan, Start};
+use super::plan::{Error, Plan, Root, Start};
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{memory_policy, personality, rlimits, scheduling, seccomp};
-use oci_spec::runtime::{Linux, LinuxIdMapping, Process, Spec, User};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Process, Spec, User};
 use rustix::process::Gid;
 use std::ffi::CString;
+use std::os::fd::AsFd as _;
 
 impl Plan {
     /// The steps that a new container's process and one that joins have in common.
@@ -37,6 +40,11 @@ impl Plan {
         if user_namespace {
             check_mapped(spec.linux().as_ref(), user)?;
         }
+        if !groups.is_empty() && !self.may_set_groups() {
+            let reason = "setgroups(2) is denied in the user namespace, as it is where a user maps no group but \
+                          its own; leave the groups out, or map more with newgidmap(1) (linux.gidMappings)";
+            return Err(Error::config("process.user.additionalGids", reason));
+        }
         let cwd = working_directory(process)?;
         let keep_below = preserve_fds.saturating_add(3);
         self.steps.push(Step::Streams { keep_below, owner: user.uid() });
@@ -50,6 +58,9 @@ impl Plan {
         self.steps.push(Step::Identity(identity.clone()));
         self.steps.push(Step::FindProgram);
         if !matches!(self.start, Start::AtOnce) {
+            if self.deputy.is_some() && self.joins.is_empty() {
+                self.steps.push(Step::BeJoinable);
+            }
             self.steps.push(Step::AwaitStart);
         }
         // So late that no step before it runs out of what the limits leave.
@@ -69,6 +80,27 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// As far as it can be told before the namespace exists: user_namespaces(7) "setgroups".
+    fn may_set_groups(&self) -> bool {
+        let denied = |process: &str| {
+            let file = std::fs::read_to_string(format!("/proc/{process}/setgroups"));
+            file.is_ok_and(|text| text.trim() == "deny")
+        };
+        match (&self.root, Caller::of_this_process()) {
+            (Root::Joined { init, .. }, _) => {
+                !pid_of(init.as_fd()).is_ok_and(|pid| denied(&pid.as_raw_nonzero().to_string()))
+            }
+            (Root::New { .. }, Caller::HostRoot) => true,
+            (Root::New { .. }, Caller::User) => {
+                let joined = self.joins.iter().any(|join| join.kind == LinuxNamespaceType::User);
+                joined || self.id_maps.as_ref().is_none_or(|maps| !maps.has_own_group_alone())
+            }
+            (Root::New { .. }, _) => !denied("self"),
+        }
+    }
+}
+
 /// What `linux` says of the process itself; it holds for every process of the container.
 fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
     let Some(linux) = linux else { return Ok(Vec::new()) };
@@ -79,13 +111,18 @@ fn from_linux(linux: Option<&Linux>) -> Result<Vec<Step>, Error> {
 
 /// What comes before any namespace is entered. In a user namespace the container's own masks over /proc
 /// would forbid another procfs, see mount_namespaces(7), and a process that has changed its user may not
-/// write its own oom_score_adj, see proc(5) "dumpable".
-pub(super) fn before_namespaces(process: &Process, has_sysctls: bool) -> Result<Vec<Step>, Error> {
+/// write its own oom_score_adj, see proc(5) "dumpable". `proc` is the procfs to write to.
+pub(super) fn before_namespaces(
+    process: &Process,
+    has_sysctls: bool,
+    proc: Step,
+) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::with_capacity(64);
-    if has_sysctls || process.oom_score_adj().is_some() || security_label::is_wanted(process) {
-        steps.push(Step::PrivateProc);
+    let value = oom_score_adj(process)?;
+    if has_sysctls || value.is_some() || security_label::is_wanted(process) {
+        steps.push(proc);
     }
-    steps.extend(oom_score_adj(process)?);
+    steps.extend(value.map(Step::OomScoreAdj));
     Ok(steps)
 }
 
@@ -119,12 +156,12 @@ fn working_directory(process: &Process) -> Result<Target, Error> {
     Target::parse(cwd).ok_or_else(|| Error::config("process.cwd", "holds a NUL byte"))
 }
 
-fn oom_score_adj(process: &Process) -> Result<Option<Step>, Error> {
+pub(super) fn oom_score_adj(process: &Process) -> Result<Option<CString>, Error> {
     let Some(value) = process.oom_score_adj() else { return Ok(None) };
     if !(-1000..=1000).contains(&value) {
         return Err(Error::config("process.oomScoreAdj", format!("{value} is not within -1000..1000")));
     }
-    Ok(CString::new(value.to_string()).ok().map(Step::OomScoreAdj))
+    Ok(CString::new(value.to_string()).ok())
 }
 
 pub(super) fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {

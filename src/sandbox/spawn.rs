@@ -1,7 +1,8 @@
 //! The parent's side of a Plan's execution.
 use super::clone::{clone_into, successor};
+use super::deputy::make_user_namespace;
 use super::execute::execute;
-use super::mounts::{open_root, open_sources};
+use super::mounts::{open_root, open_sources, root_error};
 use super::net_devices;
 use super::plan::{Plan, Root};
 use super::report::{Failure, Message, PATIENCE, limit_waits};
@@ -65,6 +66,14 @@ pub enum SpawnError {
         /// What stands in the way.
         reason: String,
     },
+    /// The maps of a user namespace cannot be written.
+    #[error("{at}: {reason}")]
+    Map {
+        /// JSON path.
+        at: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// The child said nothing for two minutes, and was killed.
     #[error(
         "the container's process has hung for two minutes while it was being set up; look for a mount that does not answer"
@@ -88,9 +97,21 @@ pub enum SpawnError {
     Killed,
 }
 
-/// What the parent opens for the child, and the child's own descriptors later.
+impl SpawnError {
+    /// The same about maps that stand elsewhere in the config.
+    pub(super) fn at(self, path: &str) -> Self {
+        match self {
+            Self::Map { reason, .. } => Self::Map { at: path.to_owned(), reason },
+            other => other,
+        }
+    }
+}
+
+/// What the parent, or its deputy, opens for the child, and the child's own descriptors later.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// Made for a deputy to join.
+    pub(super) user_namespace: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
     pub(super) init: Option<OwnedFd>,
     pub(super) joins: Vec<OwnedFd>,
@@ -165,7 +186,7 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     };
     prepared.birth = their_birth;
     let must_wait = plan.must_wait() || cgroup.is_some_and(Cgroup::needs_add);
-    let cloned = clone_into(plan, &prepared, cgroup)?;
+    let cloned = clone_into(plan, &mut prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
@@ -204,6 +225,8 @@ fn release(
     if let Some(maps) = &plan.id_maps {
         match plan.joins.iter().find(|join| join.kind == LinuxNamespaceType::User) {
             Some(join) => check_maps(init.pid, maps, &join.path)?,
+            // A deputy has joined one that had its maps.
+            None if plan.deputy.is_some() => {}
             None => write_maps(init.pid, maps)?,
         }
     }
@@ -328,9 +351,14 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     for join in &plan.joins {
         joins.push(open_host(&join.path, &join.at)?);
     }
-    let mounts = open_sources(&plan.sources)?;
+    let user_namespace = plan.deputy.as_ref().map(|_| make_user_namespace(plan)).transpose()?.flatten();
+    let mounts = match &plan.deputy {
+        Some(_) => plan.sources.iter().map(|_| None).collect(),
+        None => open_sources(&plan.sources)?,
+    };
     let (root, init) = match &plan.root {
-        Root::New { rootfs } => (Some(open_root(rootfs)?), None),
+        Root::New { .. } if plan.deputy.is_some() => (None, None),
+        Root::New { rootfs } => (Some(open_root(rootfs).map_err(|errno| root_error(rootfs, errno))?), None),
         Root::Joined { init, shares_mounts } => {
             let failed =
                 |step: &'static str| move |source| SpawnError::Step { step: step.to_owned(), source };
@@ -341,7 +369,17 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     };
     let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));
     let (console_target, devpts_target) = (fixed("/dev/console")?, fixed("/dev/pts")?.without_symlinks());
-    Ok(Prepared { root, init, joins, mounts, terminal: None, console_target, devpts_target, birth: None })
+    Ok(Prepared {
+        user_namespace,
+        root,
+        init,
+        joins,
+        mounts,
+        terminal: None,
+        console_target,
+        devpts_target,
+        birth: None,
+    })
 }
 
 pub(super) fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {

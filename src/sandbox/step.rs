@@ -48,6 +48,11 @@ pub(super) struct Limit {
 
 #[derive(Debug)]
 pub(super) enum Step {
+    /// `process.oomScoreAdj` of a process that has joined nothing yet, through the caller's own procfs.
+    OwnOomScoreAdj(CString),
+    /// The procfs of the caller in place of a private one, which only root of the host may mount before it
+    /// is in a pid namespace of its own. Nothing inside the container can stand in for it either.
+    CallersProc,
     /// `setns(2)` on a process's pidfd, for these `CLONE_NEW*` flags.
     JoinProcess(u32),
     /// Clones the process that goes on, as a child of the same parent in the pid namespace that was joined
@@ -180,6 +185,9 @@ pub(super) enum Step {
     Identity(Identity),
     /// Fails early, in runc's words, when the program cannot be executed.
     FindProgram,
+    /// Becoming another user has hidden the process from all but root of the host; a caller without privileges
+    /// could not join it before it executes something, ptrace(2) "access mode checking". Nobody else is inside.
+    BeJoinable,
     /// Tells the parent that only `start` is missing, and waits for it.
     AwaitStart,
     NoNewPrivileges,
@@ -216,6 +224,10 @@ impl Step {
 
     fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OwnOomScoreAdj(value) => {
+                write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
+            }
+            Self::CallersProc => out.write_str("open /proc"),
             Self::JoinProcess(_) => out.write_str("join the container's namespaces"),
             Self::BeBorn { .. } => out.write_str("clone into the container's pid namespace"),
             Self::NewSession => out.write_str("create a session"),
@@ -285,6 +297,7 @@ impl Step {
             Self::Umask(_) => out.write_str("set the umask"),
             Self::Identity(identity) => write!(out, "become user {}:{}", identity.uid, identity.gid),
             Self::FindProgram | Self::Execute => write!(out, "exec: {:?}", program.name()),
+            Self::BeJoinable => out.write_str("let its creator join (PR_SET_DUMPABLE)"),
             Self::AwaitStart => out.write_str("wait for start"),
             Self::NoNewPrivileges => out.write_str("set no_new_privs"),
             Self::Announce => out.write_str("announce execve"),

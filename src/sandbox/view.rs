@@ -27,6 +27,7 @@ impl Plan {
                 Root::New { rootfs: Rootfs::Tree(_) } => json!("a detached mount"),
                 Root::Joined { .. } => json!("the joined container's"),
             },
+            "deputy": self.deputy.is_some(),
             "clone": clone_flags(self.clone_flags),
             "join": joins,
             "uidMap": maps.map(|maps| maps.uid.lines().collect::<Vec<_>>()),
@@ -60,6 +61,8 @@ impl Plan {
 fn details(step: &Step) -> (&'static str, Value) {
     let target = |target: &super::target::Target| json!({"target": target.to_string()});
     match step {
+        Step::OwnOomScoreAdj(value) => ("ownOomScoreAdj", json!({"value": text(value)})),
+        Step::CallersProc => ("callersProc", Value::Null),
         Step::JoinProcess(flags) => ("joinProcess", json!({"namespaces": clone_flags(u64::from(*flags))})),
         Step::BeBorn { keep_below } => ("beBorn", json!({"closeFrom": keep_below})),
         Step::NewSession => ("newSession", Value::Null),
@@ -133,6 +136,7 @@ fn process_details(step: &Step) -> (&'static str, Value) {
         Step::Umask(mask) => ("umask", json!({"value": format!("{mask:04o}")})),
         Step::Identity(identity) => ("identity", identity_json(identity)),
         Step::FindProgram => ("findProgram", Value::Null),
+        Step::BeJoinable => ("beJoinable", Value::Null),
         Step::AwaitStart => ("awaitStart", Value::Null),
         Step::NoNewPrivileges => ("noNewPrivileges", Value::Null),
         Step::Announce => ("announce", Value::Null),

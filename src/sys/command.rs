@@ -1,11 +1,13 @@
 //! What a new process of [`std::process::Command`] does before its `execve(2)`.
+use super::clone::{Cloned, clone_child, exit_now};
+use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
-use rustix::process::{Gid, Uid};
+use rustix::process::{DumpableBehavior, Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{
     ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid,
 };
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -30,6 +32,49 @@ pub fn join_before_exec(
     // SAFETY: between fork and exec the closure makes system calls only, on values made before; it
     // neither allocates nor locks.
     unsafe { command.pre_exec(join) };
+}
+
+/// As [`join_before_exec`], for a caller without privileges over any of these namespaces but the user
+/// namespace, which is its own: that is joined first. The program runs in a process of its own, born into the
+/// pid namespace; the command's process waits for it and ends as it does, and takes it along when it is killed.
+pub fn join_as_owner_before_exec(
+    command: &mut Command,
+    process: OwnedFd,
+    namespaces: ThreadNameSpaceType,
+    directory: CString,
+) {
+    let join = move || {
+        // Until execve it holds descriptors of the host, which are nobody's business inside.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        move_into_thread_name_spaces(process.as_fd(), ThreadNameSpaceType::USER)?;
+        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+        let others = namespaces.difference(ThreadNameSpaceType::USER) | ThreadNameSpaceType::PROCESS_ID;
+        move_into_thread_name_spaces(process.as_fd(), others)?;
+        rustix::process::chdir(directory.as_c_str())?;
+        match clone_child(0, None)? {
+            Cloned::Child => Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?),
+            Cloned::Parent { pidfd, .. } => await_and_end(pidfd.as_fd()),
+        }
+    };
+    // SAFETY: as above, system calls only; the process that waits never returns into the program.
+    unsafe { command.pre_exec(join) };
+}
+
+/// Waits for a child with no other descriptor open, for whoever reads from one of ours waits for its end, and
+/// ends as a shell would for it.
+fn await_and_end(child: BorrowedFd<'_>) -> std::io::Result<()> {
+    super::fd::become_standard_stream(child, 0)?;
+    super::fd::close_between(1, u32::MAX)?;
+    let status = loop {
+        match waitid(WaitId::PidFd(rustix::stdio::stdin()), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            done => break done?,
+        }
+    };
+    let status =
+        status.and_then(|status| status.exit_status().or(status.terminating_signal().map(|n| 128 + n)));
+    exit_now(status.unwrap_or(1))
 }
 
 /// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing

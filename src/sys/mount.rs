@@ -2,6 +2,7 @@
 use super::clone::last_errno;
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::path::Arg;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -61,22 +62,23 @@ const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 /// The kernel's, see `open_tree(2)` and `mount_setattr(2)`.
 pub fn clone_tree(
     at: BorrowedFd<'_>,
-    path: &CStr,
+    path: impl Arg,
     flags: OpenTreeFlags,
     attr: &MountAttr,
 ) -> Result<OwnedFd, Errno> {
     let flags = flags | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if !attr.is_empty() {
+    path.into_with_c_str(|path| {
+        if attr.is_empty() {
+            return rustix::mount::open_tree(at, path, flags);
+        }
         match open_tree_attr(at, path, flags, attr) {
             Err(Errno::NOSYS) => {}
             done => return done,
         }
-    }
-    let tree = rustix::mount::open_tree(at, path, flags)?;
-    if !attr.is_empty() {
+        let tree = rustix::mount::open_tree(at, path, flags)?;
         mount_setattr(tree.as_fd(), c"", flags.contains(OpenTreeFlags::AT_RECURSIVE), attr)?;
-    }
-    Ok(tree)
+        Ok(tree)
+    })
 }
 
 fn open_tree_attr(

@@ -29,6 +29,7 @@ mod fixtures;
 mod leftovers;
 mod requirements;
 mod scratch;
+mod user;
 mod wait;
 
 pub(crate) use bundle::Bundle;
@@ -38,4 +39,5 @@ pub(crate) use requirements::{
     CgroupHost, is_root, kernel_at_least, program_exists, require, require_root, skip,
 };
 pub(crate) use scratch::{Scratch, wharf_oci};
+pub(crate) use user::{SUB_IDS, User};
 pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within};

@@ -10,3 +10,4 @@ mod containerd;
 mod docker;
 mod engine;
 mod podman;
+mod podman_rootless;

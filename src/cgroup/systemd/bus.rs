@@ -1,5 +1,6 @@
-//! A connection to systemd over the system bus, or past it over systemd's own socket.
+//! A connection to systemd over a bus, or past it over systemd's own socket.
 use super::Error;
+use super::sockets::{Manager, connect};
 use super::wire::{self, FIXED_HEADER, Kind, Message, Method, Value};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -7,8 +8,6 @@ use std::time::{Duration, Instant};
 
 /// As long as systemd's own default for a call.
 const DEADLINE: Duration = Duration::from_secs(25);
-/// Early in boot, and in small systems, there is no bus yet; root can ask systemd itself.
-const SOCKETS: [(&str, bool); 2] = [("/run/dbus/system_bus_socket", true), ("/run/systemd/private", false)];
 
 const HELLO: Method = bus("Hello");
 const ADD_MATCH: Method = bus("AddMatch");
@@ -35,6 +34,14 @@ pub(super) const fn manager(member: &'static str) -> Method {
     }
 }
 
+/// `org.freedesktop.DBus.Properties.Get` of that object.
+pub(super) const GET_PROPERTY: Method = Method {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.DBus.Properties",
+    member: "Get",
+};
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct JobEnd {
@@ -54,11 +61,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and asks to be told of jobs that end.
-    pub(super) fn open() -> Result<Self, Error> {
-        let (stream, through_bus) = connect()?;
+    pub(super) fn open(manager: Manager) -> Result<Self, Error> {
+        let (stream, through_bus) = connect(manager)?;
+        // In a user namespace our uid is another than the peer sees, who knows it from the kernel anyway.
+        let uid = (manager == Manager::System).then(|| rustix::process::geteuid().as_raw());
+        Self::over(stream, through_bus, uid)
+    }
+
+    fn over(stream: UnixStream, through_bus: bool, uid: Option<u32>) -> Result<Self, Error> {
         let until = Instant::now() + DEADLINE;
         let mut connection = Self { stream, serial: 0, until, ended: Vec::new() };
-        connection.authenticate()?;
+        connection.authenticate(uid)?;
         if through_bus {
             connection.call(HELLO, &[])?;
             connection.call(ADD_MATCH, &[Value::text(JOBS)])?;
@@ -114,22 +127,31 @@ impl Connection {
         }
     }
 
-    /// "Authentication Protocol": the kernel tells the peer who we are, the text repeats it.
-    fn authenticate(&mut self) -> Result<(), Error> {
-        let user = rustix::process::geteuid().as_raw().to_string();
-        self.send(format!("\0AUTH EXTERNAL {}\r\n", hex::encode(user)).as_bytes(), "AUTH")?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n") && answer.len() < 1024 {
-            // The peer says nothing beyond its answer before it has heard BEGIN.
-            let mut part = [0; 128];
-            let count = self.read(&mut part, "AUTH")?;
-            answer.extend(part.iter().take(count));
+    /// "Authentication Protocol": the kernel tells the peer who we are, and the text may repeat it.
+    fn authenticate(&mut self, uid: Option<u32>) -> Result<(), Error> {
+        let uid = uid.map(|uid| format!(" {}", hex::encode(uid.to_string()))).unwrap_or_default();
+        self.send(format!("\0AUTH EXTERNAL{uid}\r\n").as_bytes(), "AUTH")?;
+        let mut answer = self.read_line()?;
+        if answer.starts_with(b"DATA") {
+            self.send(b"DATA\r\n", "AUTH")?;
+            answer = self.read_line()?;
         }
         if !answer.starts_with(b"OK ") {
             let text = String::from_utf8_lossy(&answer).trim().to_owned();
             return Err(Error::Refused { method: "AUTH", name: "EXTERNAL".to_owned(), text });
         }
         self.send(b"BEGIN\r\n", "AUTH")
+    }
+
+    /// The peer says nothing beyond its answer before it is spoken to again.
+    fn read_line(&mut self) -> Result<Vec<u8>, Error> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") && line.len() < 1024 {
+            let mut part = [0; 128];
+            let count = self.read(&mut part, "AUTH")?;
+            line.extend(part.iter().take(count));
+        }
+        Ok(line)
     }
 
     fn send(&mut self, bytes: &[u8], method: &'static str) -> Result<(), Error> {
@@ -176,22 +198,57 @@ impl Connection {
     }
 }
 
-fn connect() -> Result<(UnixStream, bool), Error> {
-    let mut first = None;
-    for (path, through_bus) in SOCKETS {
-        match UnixStream::connect(path) {
-            Ok(stream) => return Ok((stream, through_bus)),
-            Err(source) => {
-                first.get_or_insert(Error::Connect { path, source });
-            }
-        }
-    }
-    Err(first.unwrap_or(Error::NotRunning))
-}
-
 fn failed(source: std::io::Error, method: &'static str) -> Error {
     match source.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Late { method, seconds: DEADLINE.as_secs() },
         _ => Error::Talk { method, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader};
+
+    /// An answer to the call of this serial: a variant that holds a string, `(5)` REPLY_SERIAL and `(8)`
+    /// SIGNATURE in its header.
+    fn variant_answer(serial: u8, text: &str) -> Vec<u8> {
+        let mut body = vec![1, b's', 0, 0];
+        body.extend((text.len() as u32).to_le_bytes());
+        body.extend(text.as_bytes());
+        body.push(0);
+        let fields = [5, 1, b'u', 0, serial, 0, 0, 0, 8, 1, b'g', 0, 1, b'v', 0];
+        let mut message = vec![b'l', 2, 0, 1];
+        message.extend((body.len() as u32).to_le_bytes());
+        message.extend([1, 0, 0, 0]);
+        message.extend((fields.len() as u32).to_le_bytes());
+        message.extend(fields);
+        message.push(0);
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn who_calls_is_left_to_the_kernel_to_tell_and_a_property_is_read() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut reader = BufReader::new(theirs.try_clone().unwrap());
+            let mut writer = theirs;
+            let mut line = String::new();
+            let mut said = Vec::new();
+            for answer in ["DATA\r\n", "OK 0123\r\n", ""] {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+                said.push(line.trim_end().to_owned());
+                writer.write_all(answer.as_bytes()).unwrap();
+            }
+            let mut call = [0; FIXED_HEADER];
+            reader.read_exact(&mut call).unwrap();
+            writer.write_all(&variant_answer(call[8], "/user.slice/x")).unwrap();
+            said
+        });
+        let mut connection = Connection::over(ours, false, None).unwrap();
+        assert_eq!(connection.call(GET_PROPERTY, &[]).unwrap(), ["/user.slice/x"]);
+        assert_eq!(server.join().unwrap(), ["\0AUTH EXTERNAL", "DATA", "BEGIN"]);
     }
 }

@@ -9,11 +9,13 @@ mod annotations;
 mod bus;
 mod name;
 mod properties;
+mod sockets;
 mod wire;
 
 use super::{Error as CgroupError, Resources};
-use bus::{Connection, manager};
+use bus::{Connection, GET_PROPERTY, manager};
 use rustix::process::Pid;
+use sockets::Manager;
 use std::collections::HashMap;
 use std::path::Path;
 use wire::Value;
@@ -41,10 +43,21 @@ pub enum Error {
     #[error("connect to systemd at {path}: {source}; is dbus installed and running?")]
     Connect {
         /// The socket.
-        path: &'static str,
+        path: String,
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// A user without a session.
+    #[error(
+        "--systemd-cgroup as a user asks the user's own systemd, and neither DBUS_SESSION_BUS_ADDRESS nor \
+         XDG_RUNTIME_DIR says where that is; log in with a session of your own, or leave --systemd-cgroup out"
+    )]
+    NoSession,
+    /// A user's systemd has nothing to say over v1 hierarchies.
+    #[error(
+        "--systemd-cgroup as a user needs a host with cgroup v2 alone, and this one has controllers on v1; leave it out"
+    )]
+    NoUnified,
     /// The connection broke.
     #[error("call {method} of systemd: {source}")]
     Talk {
@@ -97,6 +110,21 @@ pub(super) fn check(annotations: Option<&HashMap<String, String>>) -> Result<Vec
     annotations::parse(annotations)
 }
 
+/// The cgroup of the calling user's own systemd, in which its scopes are.
+pub(super) fn cgroup_of_user_manager() -> Result<String, Error> {
+    let property = [Value::text(GET_PROPERTY_OF), Value::text("ControlGroup")];
+    let answer = Connection::open(Manager::User)?.call(GET_PROPERTY, &property)?;
+    answer.into_iter().next().ok_or(Error::Garbled { method: GET_PROPERTY.member })
+}
+
+const GET_PROPERTY_OF: &str = "org.freedesktop.systemd1.Manager";
+
+impl ScopeName {
+    fn manager(&self) -> Manager {
+        if self.below.is_some() { Manager::User } else { Manager::System }
+    }
+}
+
 /// Has systemd make the scope with this process in it. Nothing is left when it fails.
 pub(super) fn start(
     scope: &ScopeName,
@@ -125,7 +153,7 @@ pub(super) fn start(
         properties::to_value(&properties),
         Value::Array("(sa(sv))".to_owned(), Vec::new()),
     ];
-    let mut systemd = Connection::open()?;
+    let mut systemd = Connection::open(scope.manager())?;
     let method = manager("StartTransientUnit");
     match systemd.job(method, &scope.unit, &arguments) {
         Err(Error::Refused { name, .. }) if name == EXISTS => {
@@ -149,7 +177,7 @@ pub(super) fn update<'a>(
     }
     let unit = Value::text(scope.unit.clone());
     let arguments = [unit.clone(), Value::Bool(true), properties::to_value(&properties)];
-    let mut systemd = Connection::open()?;
+    let mut systemd = Connection::open(scope.manager())?;
     systemd.call(manager("SetUnitProperties"), &arguments)?;
     // systemd answers first and writes then, but before it takes the next call.
     systemd.call(manager("GetUnit"), &[unit]).map(drop)
@@ -159,7 +187,7 @@ pub(super) fn update<'a>(
 /// gone is no error.
 pub(super) fn stop(scope: &ScopeName) -> Result<(), Error> {
     let arguments = [Value::text(scope.unit.clone()), Value::text("replace")];
-    let mut systemd = Connection::open()?;
+    let mut systemd = Connection::open(scope.manager())?;
     unless_unknown(systemd.job(manager("StopUnit"), &scope.unit, &arguments))?;
     forget(&mut systemd, scope)
 }

@@ -2,8 +2,8 @@
 use crate::cgroup::Error;
 use serde::{Deserialize, Serialize};
 
-/// Where systemd puts what names no slice.
-const DEFAULT_SLICE: &str = "system.slice";
+/// Where what names no slice is put: by the system's systemd, and by a user's own.
+const DEFAULT_SLICES: [&str; 2] = ["system.slice", "user.slice"];
 /// Before the id in the unit's name, when cgroupsPath does not say.
 const DEFAULT_PREFIX: &str = "wharf";
 /// `unit_name_is_valid` of systemd: the longest name.
@@ -16,12 +16,21 @@ pub(in crate::cgroup) struct ScopeName {
     pub(super) unit: String,
     /// Such as `machine-web.slice`.
     pub(super) slice: String,
+    /// cgroup of the user's own systemd, when that makes the scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) below: Option<String>,
 }
 
 impl ScopeName {
-    /// Reads `slice:prefix:name`; without a path it is `system.slice:wharf:ID`.
-    pub(in crate::cgroup) fn parse(path: Option<&str>, id: &str) -> Result<Self, Error> {
-        let default = format!("{DEFAULT_SLICE}:{DEFAULT_PREFIX}:{id}");
+    /// Reads `slice:prefix:name`; without a path it is `system.slice:wharf:ID`. `below` is the cgroup of the
+    /// user's own systemd, which has `user.slice`.
+    pub(in crate::cgroup) fn parse(
+        path: Option<&str>,
+        id: &str,
+        below: Option<String>,
+    ) -> Result<Self, Error> {
+        let default_slice = DEFAULT_SLICES[usize::from(below.is_some())];
+        let default = format!("{default_slice}:{DEFAULT_PREFIX}:{id}");
         let path = path.filter(|path| !path.is_empty()).unwrap_or(&default);
         let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
         let parts: Vec<&str> = path.split(':').collect();
@@ -31,7 +40,7 @@ impl ScopeName {
                  leave out --systemd-cgroup for a plain path",
             );
         };
-        let slice = if slice.is_empty() { DEFAULT_SLICE } else { slice };
+        let slice = if slice.is_empty() { default_slice } else { slice };
         if !is_slice(slice) {
             return refuse("does not begin with the name of a slice unit such as machine-web.slice");
         }
@@ -48,12 +57,12 @@ impl ScopeName {
         if unit.starts_with(['_', '.']) || unit.starts_with("cgroup.") {
             return refuse("makes a unit that begins with '_', '.' or 'cgroup.'; give it a prefix");
         }
-        Ok(Self { unit, slice: slice.to_owned() })
+        Ok(Self { unit, slice: slice.to_owned(), below })
     }
 
     /// The scope's directory below the hierarchy's root: every `-` of a slice's name is a level.
     pub(in crate::cgroup) fn path(&self) -> String {
-        let mut path = String::new();
+        let mut path = self.below.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
         let stem = self.slice.strip_suffix(".slice").unwrap_or(&self.slice);
         for (at, _) in stem.match_indices('-').filter(|_| stem != "-") {
             path.push_str(&format!("/{}.slice", &stem[..at]));
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn paths_of_units() {
-        let path = |text| ScopeName::parse(text, "id").map(|name| name.path());
+        let path = |text| ScopeName::parse(text, "id", None).map(|name| name.path());
         assert_eq!(path(None).unwrap(), "/system.slice/wharf-id.scope");
         assert_eq!(path(Some("")).unwrap(), "/system.slice/wharf-id.scope");
         assert_eq!(path(Some(":cri:web")).unwrap(), "/system.slice/cri-web.scope");
@@ -96,6 +105,16 @@ mod tests {
             path(Some("kubepods-burstable-pod1_2.slice:cri:a")).unwrap(),
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-a.scope"
         );
+    }
+
+    #[test]
+    fn units_of_a_users_own_systemd_stand_below_it() {
+        let below = || Some("/user.slice/user-1000.slice/user@1000.service".to_owned());
+        let path = |text| ScopeName::parse(text, "id", below()).map(|name| name.path());
+        let expected = "/user.slice/user-1000.slice/user@1000.service/user.slice/wharf-id.scope";
+        assert_eq!(path(None).unwrap(), expected);
+        let expected = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-web.slice/x-y.scope";
+        assert_eq!(path(Some("app-web.slice:x:y")).unwrap(), expected);
     }
 
     #[test]
@@ -118,7 +137,7 @@ mod tests {
             "a.slice::_c",
             &long,
         ] {
-            assert!(ScopeName::parse(Some(bad), "id").is_err(), "{bad:?}");
+            assert!(ScopeName::parse(Some(bad), "id", None).is_err(), "{bad:?}");
         }
     }
 }

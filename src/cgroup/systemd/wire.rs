@@ -187,13 +187,16 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The strings (also object paths) that the body begins with; numbers between them are passed over.
+    /// The strings (also object paths, and strings in variants) that the body begins with; numbers between them are passed over.
     pub(super) fn texts(&self) -> Vec<String> {
         let mut reader = Reader { bytes: &self.body, at: 0, big_endian: self.big_endian };
         let mut texts = Vec::new();
         for kind in self.signature.bytes() {
             let read = match kind {
                 b's' | b'o' => reader.text().map(|text| texts.push(text)),
+                b'v' if reader.signature().as_deref() == Some("s") => {
+                    reader.text().map(|text| texts.push(text))
+                }
                 b'u' | b'i' | b'b' => reader.number().map(drop),
                 _ => None,
             };

@@ -100,7 +100,7 @@ impl From<&CriuArguments> for CriuOptions {
 
 impl Checkpoint {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let container = Container::load(&context.root, &self.id)?;
+        let container = Container::load(context.root()?, &self.id)?;
         container.checkpoint(&DumpOptions {
             criu: (&self.criu).into(),
             parent_path: self.parent_path.clone(),

@@ -23,7 +23,8 @@ impl Create {
         Console::decide(terminal, launch.console_socket.as_deref(), true)?;
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
         let options = launch.create_options(context, &mut spec, None)?;
-        let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
+        let (container, child) =
+            Container::create(context.root()?, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
         let told = match &launch.pid_file {

@@ -17,10 +17,10 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        match Container::load(&context.root, &self.id) {
+        match Container::load(context.root()?, &self.id) {
             Ok(container) => warn(context, &container.delete(self.force)?),
             Err(Error::NotFound(_) | Error::Record { .. }) if self.force => {
-                Container::delete_remains(&context.root, &self.id)?;
+                Container::delete_remains(context.root()?, &self.id)?;
             }
             Err(error) => return Err(error.into()),
         }

@@ -83,7 +83,7 @@ impl Exec {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         seal::ensure()?;
         let below = Below::parse(&self.cgroup)?;
-        let container = Container::load(&context.root, &self.id)?;
+        let container = Container::load(context.root()?, &self.id)?;
         if !self.ignore_paused && container.status()? == Status::Paused {
             bail!("cannot exec in a paused container (use --ignore-paused to override)");
         }

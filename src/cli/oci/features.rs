@@ -73,7 +73,7 @@ fn capabilities() -> Vec<String> {
 }
 
 fn cgroup() -> anyhow::Result<Cgroup> {
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(true).systemd_user(false).rdma(false);
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(true).systemd_user(true).rdma(false);
     Ok(cgroup.build()?)
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Pause {
 
 impl Pause {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        Container::load(&context.root, &self.id)?.pause()?;
+        Container::load(context.root()?, &self.id)?.pause()?;
         Ok(0)
     }
 }
@@ -28,7 +28,7 @@ pub(super) struct Resume {
 
 impl Resume {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        Container::load(&context.root, &self.id)?.resume()?;
+        Container::load(context.root()?, &self.id)?.resume()?;
         Ok(0)
     }
 }

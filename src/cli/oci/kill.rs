@@ -20,7 +20,7 @@ pub(super) struct Kill {
 impl Kill {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
         let signal = parse_signal(&self.signal)?;
-        Container::load(&context.root, &self.id)?.kill(signal, self.all)?;
+        Container::load(context.root()?, &self.id)?.kill(signal, self.all)?;
         Ok(0)
     }
 }

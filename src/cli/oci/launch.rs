@@ -64,6 +64,7 @@ impl LaunchOptions {
             no_new_keyring: self.no_new_keyring,
             starts_it: false,
             systemd_cgroup: context.systemd_cgroup,
+            rootless: context.rootless,
         })
     }
 }

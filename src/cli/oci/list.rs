@@ -3,6 +3,7 @@ use super::context::Context;
 use crate::container::{Container, ContainerId, Error, State};
 use clap::{Args, ValueEnum};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// List the containers below --root
 #[derive(Debug, Args)]
@@ -23,8 +24,9 @@ pub(super) enum Format {
 
 impl List {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let ids = Container::ids(&context.root)?;
-        let states: Vec<State> = ids.iter().filter_map(|id| state_of(context, id)).collect();
+        let root = context.root()?;
+        let ids = Container::ids(root)?;
+        let states: Vec<State> = ids.iter().filter_map(|id| state_of(context, root, id)).collect();
         match self.format {
             _ if self.quiet => {
                 show!("{}", states.iter().map(|state| format!("{}\n", state.id)).collect::<String>())?;
@@ -37,11 +39,11 @@ impl List {
 }
 
 /// One container that cannot be read hides none of the others.
-fn state_of(context: &Context, id: &ContainerId) -> Option<State> {
-    let state = Container::load(&context.root, id).and_then(|container| container.state());
+fn state_of(context: &Context, root: &Path, id: &ContainerId) -> Option<State> {
+    let state = Container::load(root, id).and_then(|container| container.state());
     match state {
         Ok(mut state) => {
-            state.owner = owner(context, id);
+            state.owner = owner(root, id);
             Some(state)
         }
         Err(Error::NotFound(_)) => None,
@@ -53,8 +55,8 @@ fn state_of(context: &Context, id: &ContainerId) -> Option<State> {
 }
 
 /// Name of the user that the state directory belongs to, `#UID` when it has none.
-fn owner(context: &Context, id: &ContainerId) -> String {
-    let Ok(directory) = std::fs::metadata(context.root.join(id.as_str())) else { return String::new() };
+fn owner(root: &Path, id: &ContainerId) -> String {
+    let Ok(directory) = std::fs::metadata(root.join(id.as_str())) else { return String::new() };
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let uid = directory.uid();
     user_name(&passwd, uid).map_or_else(|| format!("#{uid}"), str::to_owned)

@@ -80,7 +80,7 @@ pub fn main() -> u8 {
         Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
     };
     let context = Context::new(cli.global);
-    match context.check().and_then(|()| cli.command.run(&context)) {
+    match cli.command.run(&context) {
         Ok(status) => status,
         Err(error) => {
             context.log.error(&error);

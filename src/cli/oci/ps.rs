@@ -24,7 +24,7 @@ pub(super) struct Ps {
 
 impl Ps {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let pids = Container::load(&context.root, &self.id)?.processes()?;
+        let pids = Container::load(context.root()?, &self.id)?.processes()?;
         let pids: BTreeSet<i32> = pids.into_iter().map(|pid: Pid| pid.as_raw_nonzero().get()).collect();
         if self.format == Format::Json {
             show!("{}\n", serde_json::to_string(&pids)?)?;

@@ -69,7 +69,8 @@ impl Restore {
         };
         // Before the container exists, so that no signal can part us from it.
         let signals = (!self.detach).then(Signals::block).transpose().context("block signals")?;
-        let (container, child) = Container::restore(&context.root, &self.id, &self.bundle, &spec, &options)?;
+        let (container, child) =
+            Container::restore(context.root()?, &self.id, &self.bundle, &spec, &options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         let attended = match &self.pid_file {
             Some(path) => pid_file::write(path, child.pid),

@@ -40,7 +40,8 @@ impl Run {
         options.starts_it = true;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
-        let (container, child) = Container::create(&context.root, &launch.id, &launch.bundle, spec, options)?;
+        let (container, child) =
+            Container::create(context.root()?, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
         let attended =

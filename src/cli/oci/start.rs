@@ -13,7 +13,7 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        Container::load(&context.root, &self.id)?.start()?;
+        Container::load(context.root()?, &self.id)?.start()?;
         context.log.debug(&format!("started container {}", self.id));
         Ok(0)
     }

@@ -13,7 +13,7 @@ pub(super) struct StateCommand {
 
 impl StateCommand {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let state = Container::load(&context.root, &self.id)?.state()?;
+        let state = Container::load(context.root()?, &self.id)?.state()?;
         show!("{}\n", serde_json::to_string_pretty(&state)?)?;
         Ok(0)
     }

@@ -81,7 +81,7 @@ struct Limits {
 
 impl Update {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let container = Container::load(&context.root, &self.id)?;
+        let container = Container::load(context.root()?, &self.id)?;
         let resources = match &self.resources {
             Some(file) => read(file)?,
             None => self.limits.resources()?,

@@ -42,6 +42,7 @@ pub(in crate::container) fn checkpoint(container: Container, options: &DumpOptio
 }
 
 fn dump(container: &Container, options: &DumpOptions) -> Result<(), Error> {
+    super::must_be_host_root("dump")?;
     let _lock = container.directory.lock()?;
     let status = container.status_under_lock()?;
     if !matches!(status, Status::Running | Status::Paused) {

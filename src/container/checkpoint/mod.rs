@@ -19,6 +19,8 @@ pub use restore::RestoreOptions;
 pub(super) use dump::checkpoint;
 pub(super) use restore::restore;
 
+use super::Error;
+use crate::sandbox::Caller;
 use std::path::PathBuf;
 
 /// What `checkpoint` and `restore` have in common; each becomes the option of criu(8) of the same meaning.
@@ -44,6 +46,15 @@ pub struct CriuOptions {
     pub auto_dedup: bool,
     /// Move memory when it is asked for.
     pub lazy_pages: bool,
+}
+
+/// CRIU reads and makes what only root of the host may: other processes' memory and pids, for one.
+fn must_be_host_root(action: &'static str) -> Result<(), Error> {
+    if Caller::of_this_process().is_host_root() {
+        return Ok(());
+    }
+    let reason = "checkpoint and restore need root of the host".to_owned();
+    Err(Error::Criu { action, reason })
 }
 
 /// How CRIU treats cgroups below the container's own, see `--manage-cgroups` of criu(8).

@@ -33,7 +33,8 @@ pub(in crate::container) fn restore(
     spec: &Spec,
     options: &RestoreOptions,
 ) -> Result<(Container, Child), Error> {
-    let mut draft = Draft::of(id, bundle, spec, false)?;
+    super::must_be_host_root("restore")?;
+    let mut draft = Draft::of(id, bundle, spec, false, Some(false))?;
     refuse_hooks(spec)?;
     let directory = StateDirectory::create(state_root, id)?;
     let lock = directory.claim()?;

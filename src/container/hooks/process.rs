@@ -1,8 +1,8 @@
 //! One hook's process: started in its place, watched until its end or its timeout.
 use super::Place;
 use crate::container::{Container, exec};
-use crate::sandbox::{ExecInputs, Init, Stdio};
-use crate::sys::command::join_before_exec;
+use crate::sandbox::{Caller, ExecInputs, Init, Stdio};
+use crate::sys::command::{join_as_owner_before_exec, join_before_exec};
 use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
@@ -81,6 +81,10 @@ fn spawn_joined(hook: &Hook, streams: [OwnedFd; 2], init: &Init, directory: &Pat
     let mut command = command(hook, streams, Path::new("/"))?;
     let others = differing(init.pid)?;
     let directory = CString::new(directory.as_os_str().as_bytes())?;
+    if Caller::of_this_process() == Caller::User {
+        join_as_owner_before_exec(&mut command, init.pidfd.try_clone()?, others, directory);
+        return spawn(command);
+    }
     join_before_exec(&mut command, init.pidfd.try_clone()?, others, directory);
     let own = File::open("/proc/self/ns/pid")?;
     move_into_thread_name_spaces(init.pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID)?;

@@ -9,7 +9,7 @@ use crate::sandbox::target::Kind;
 use crate::sys::{exec, fd, process};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev};
 use rustix::io::Errno;
-use rustix::process::{Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Rlimit, getrlimit, setrlimit};
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -36,6 +36,7 @@ impl Child<'_> {
             }
             Step::Identity(identity) => identity.assume(),
             Step::FindProgram => self.find_program(),
+            Step::BeJoinable => rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable),
             Step::AwaitStart => self.await_start(),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
             Step::Announce => {

@@ -1,6 +1,7 @@
 //! Mounts of type `cgroup`: a container is shown its own control group, and nothing above it.
 use super::{HostTree, MountOptions, Mounts, RDONLY, Source, Symlink};
 use crate::cgroup::{Hierarchies, Record};
+use crate::sandbox::caller::Caller;
 use crate::sandbox::plan::Error;
 use crate::sandbox::step::Step;
 use crate::sandbox::target::Target;
@@ -27,10 +28,15 @@ impl Mounts {
         at: &str,
         view: CgroupView<'_>,
     ) -> Result<(), Error> {
+        if view.bound.is_some_and(Record::is_empty) {
+            // Nothing of its own to show: what the user sees anyway, as deep as it may be mounted.
+            self.bind_cgroup(Path::new("/sys/fs/cgroup"), true, target, options, at);
+            return Ok(());
+        }
         let is_v2 = mount.typ().as_deref() == Some("cgroup2") || !view.hierarchies.has_v1();
         match (is_v2, view.bound.and_then(Record::unified)) {
             (true, Some(own)) => {
-                self.bind_own(own, target, options, at);
+                self.bind_cgroup(own, false, target, options, at);
                 Ok(())
             }
             (true, None) => self.new_filesystem(mount, "cgroup2", target, options, at),
@@ -58,7 +64,11 @@ impl Mounts {
         for hierarchy in view.hierarchies.container_mounts() {
             let place = inner(&hierarchy.name)?;
             if let Some(own) = view.bound.and_then(|own| own.directory_of(&hierarchy.name)) {
-                self.bind_own(own, place, options, at);
+                self.bind_cgroup(own, false, place, options, at);
+                continue;
+            }
+            if view.bound.is_some() && !Caller::of_this_process().is_host_root() {
+                // Of this one it has no group, and the whole of it only root may mount.
                 continue;
             }
             let data: Vec<_> =
@@ -75,13 +85,25 @@ impl Mounts {
     }
 
     /// The directory exists when the parent opens it: the cgroup is made before the clone.
-    fn bind_own(&mut self, own: &Path, target: Target, options: &MountOptions, at: &str) {
+    fn bind_cgroup(
+        &mut self,
+        source: &Path,
+        recursive: bool,
+        target: Target,
+        options: &MountOptions,
+        at: &str,
+    ) {
+        // Read-only means all of it: what is delegated to the user is not the container's (CVE-2023-25809).
+        let mut recursive_attr = options.recursive_attr;
+        if recursive {
+            recursive_attr.set |= options.attr.set;
+        }
         let slot = self.slot(Source::Host(Box::new(HostTree {
-            source: own.to_owned(),
-            recursive: false,
+            source: source.to_owned(),
+            recursive,
             symlink: Symlink::Followed,
             attr: options.attr,
-            recursive_attr: options.recursive_attr,
+            recursive_attr,
             propagation: vec![(libc::MS_PRIVATE, false)],
             id_map: None,
             at: at.to_owned(),

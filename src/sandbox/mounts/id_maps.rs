@@ -16,6 +16,12 @@ pub(in crate::sandbox) struct IdMap {
     pub(super) at: String,
 }
 
+impl IdMap {
+    pub(super) fn path(&self) -> &str {
+        &self.at
+    }
+}
+
 /// A user namespace that says what an id on disk becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mapping {

@@ -6,7 +6,7 @@ mod options;
 mod own;
 
 pub(super) use id_maps::OwnUserNamespace;
-pub(super) use open::{open_root, open_sources};
+pub(super) use open::{open_root, open_source, open_sources, root_error, source_error};
 pub use options::KNOWN;
 pub(super) use options::rootfs_propagation;
 pub(super) use own::mark as mark_own;
@@ -56,6 +56,16 @@ pub(super) enum Source {
     Null,
     /// The child makes it.
     New,
+}
+
+impl Source {
+    /// JSON path of its id map, where it has one.
+    pub(super) fn id_map_path(&self) -> Option<&str> {
+        match self {
+            Self::Host(tree) => tree.id_map.as_ref().map(IdMap::path),
+            _ => None,
+        }
+    }
 }
 
 /// The mounts of a container: what fills the slots, and the steps before and after the root is entered.

@@ -1,10 +1,10 @@
-//! What the parent opens of the host before the clone: bind mounts' sources, /dev/null and the root, each
-//! as a detached copy that belongs to no mount namespace.
+//! What is opened of the host before the clone, by the parent or its deputy: bind mounts' sources, /dev/null
+//! and the root, each as a detached copy that belongs to no mount namespace.
 use super::id_maps::{IdMap, Mapping};
 use super::{HostTree, Source, Symlink};
 use crate::sandbox::namespaces::IdMaps;
 use crate::sandbox::plan::Rootfs;
-use crate::sandbox::spawn::{SpawnError, host_error, open_host};
+use crate::sandbox::spawn::{SpawnError, host_error, open_host, step};
 use crate::sandbox::user_namespace;
 use crate::sys::mount::{MountAttr, clone_tree, mount_setattr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
@@ -12,9 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Opens every source that is the parent's to open; the child's slots stay empty.
@@ -23,18 +21,36 @@ pub(in crate::sandbox) fn open_sources(sources: &[Source]) -> Result<Vec<Option<
     let mut open = |source: &Source| {
         Ok(match source {
             Source::Host(tree) => {
-                let fd = open_tree(tree)?;
+                let fd = open_tree(tree).map_err(|errno| source_error(source, errno))?;
                 if let Some(id_map) = &tree.id_map {
                     namespaces.map_ids(fd.as_fd(), id_map, &tree.source)?;
                 }
                 Some(fd)
             }
-            Source::Null => Some(open_null()?),
-            Source::New => None,
+            source => open_source(source).map_err(|errno| source_error(source, errno))?,
         })
     };
     sources.iter().map(&mut open).collect()
 }
+
+/// Opens one source, whose ids are as they are on the host; `None` when it is the child's to make.
+pub(in crate::sandbox) fn open_source(source: &Source) -> Result<Option<OwnedFd>, Errno> {
+    match source {
+        Source::Host(tree) => open_tree(tree).map(Some),
+        Source::Null => open_null().map(Some),
+        Source::New => Ok(None),
+    }
+}
+
+/// What stands in the way of opening a source.
+pub(in crate::sandbox) fn source_error(source: &Source, errno: Errno) -> SpawnError {
+    match source {
+        Source::Host(tree) => host_error(&tree.at, &tree.source)(errno),
+        _ => host_error("linux.maskedPaths", Path::new(DEV_NULL))(errno),
+    }
+}
+
+const DEV_NULL: &str = "/dev/null";
 
 /// The user namespaces of idmapped mounts; mounts with the same maps share one.
 #[derive(Default)]
@@ -50,7 +66,10 @@ impl UserNamespaces {
             }
             Mapping::Maps(maps) => match self.0.entry(maps.clone()) {
                 Entry::Occupied(made) => made.into_mut(),
-                Entry::Vacant(missing) => missing.insert(user_namespace::with_maps(maps)?),
+                Entry::Vacant(missing) => {
+                    let made = user_namespace::with_maps(maps, "for an idmapped mount");
+                    missing.insert(made.map_err(|error| error.at(&id_map.at))?)
+                }
             },
         };
         let attr = MountAttr {
@@ -73,16 +92,15 @@ impl UserNamespaces {
     }
 }
 
-fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
-    let error = host_error(&tree.at, &tree.source);
+fn open_tree(tree: &HostTree) -> Result<OwnedFd, Errno> {
     let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let itself = match tree.symlink {
         Symlink::Followed => OpenTreeFlags::empty(),
         Symlink::Bound => OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
         Symlink::Copied => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(&tree.source, flags, Mode::empty()).map_err(&error)?;
-            let mode = rustix::fs::fstat(&fd).map_err(&error)?.st_mode;
+            let fd = rustix::fs::open(&tree.source, flags, Mode::empty())?;
+            let mode = rustix::fs::fstat(&fd)?.st_mode;
             if FileType::from_raw_mode(mode) == FileType::Symlink {
                 return Ok(fd);
             }
@@ -90,14 +108,13 @@ fn open_tree(tree: &HostTree) -> Result<OwnedFd, SpawnError> {
         }
     };
     let Changes { whole, top, later } = changes(tree);
-    let source = CString::new(tree.source.as_os_str().as_bytes()).map_err(|_| error(Errno::INVAL))?;
-    let fd = clone_tree(CWD, &source, recursive | itself, &whole).map_err(&error)?;
+    let fd = clone_tree(CWD, &tree.source, recursive | itself, &whole)?;
     if !top.is_empty() {
-        mount_setattr(fd.as_fd(), c"", false, &top).map_err(&error)?;
+        mount_setattr(fd.as_fd(), c"", false, &top)?;
     }
     for (propagation, recursive) in later {
         let attr = MountAttr { propagation: *propagation, ..MountAttr::default() };
-        mount_setattr(fd.as_fd(), c"", *recursive, &attr).map_err(&error)?;
+        mount_setattr(fd.as_fd(), c"", *recursive, &attr)?;
     }
     Ok(fd)
 }
@@ -131,30 +148,32 @@ fn changes(tree: &HostTree) -> Changes<'_> {
 }
 
 /// The host's /dev/null, and nothing else that stands at its place.
-fn open_null() -> Result<OwnedFd, SpawnError> {
-    let path = Path::new("/dev/null");
-    let error = host_error("linux.maskedPaths", path);
+fn open_null() -> Result<OwnedFd, Errno> {
     let attr = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    let fd = clone_tree(CWD, c"/dev/null", OpenTreeFlags::empty(), &attr).map_err(&error)?;
-    let stat = rustix::fs::fstat(&fd).map_err(&error)?;
+    let fd = clone_tree(CWD, DEV_NULL, OpenTreeFlags::empty(), &attr)?;
+    let stat = rustix::fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
-        return Err(error(Errno::NODEV));
+        return Err(Errno::NODEV);
     }
     Ok(fd)
 }
 
 /// Opens the container's root.
-pub(in crate::sandbox) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, SpawnError> {
+pub(in crate::sandbox) fn open_root(rootfs: &Rootfs) -> Result<OwnedFd, Errno> {
     match rootfs {
-        Rootfs::Tree(tree) => tree
-            .try_clone()
-            .map_err(|source| SpawnError::Step { step: "duplicate the rootfs".to_owned(), source }),
+        Rootfs::Tree(tree) => rustix::io::fcntl_dupfd_cloexec(tree, 3),
         Rootfs::Directory(path) => {
-            let error = host_error("root.path", path);
-            let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| error(Errno::INVAL))?;
             // Whatever linux.rootfsPropagation says, which comes last: pivot_root(2) takes no shared root.
             let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
-            clone_tree(CWD, &path, OpenTreeFlags::AT_RECURSIVE, &attr).map_err(&error)
+            clone_tree(CWD, path, OpenTreeFlags::AT_RECURSIVE, &attr)
         }
+    }
+}
+
+/// What stands in the way of opening the root.
+pub(in crate::sandbox) fn root_error(rootfs: &Rootfs, errno: Errno) -> SpawnError {
+    match rootfs {
+        Rootfs::Tree(_) => step("duplicate the rootfs", errno),
+        Rootfs::Directory(path) => host_error("root.path", path)(errno),
     }
 }

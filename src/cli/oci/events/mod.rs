@@ -41,7 +41,7 @@ const LOOKS: u32 = 20;
 
 impl Events {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        let container = Container::load(&context.root, &self.id)?;
+        let container = Container::load(context.root()?, &self.id)?;
         let pidfd = container.pidfd()?;
         if self.stats {
             self.print_stats(&container)?;
