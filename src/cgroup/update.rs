@@ -23,6 +23,8 @@ impl Cgroup {
     pub fn update(&self, spec: &LinuxResources, hierarchies: &Hierarchies) -> Result<Vec<String>, Error> {
         let spec = self.completed(spec)?;
         self.check_memory(&spec)?;
+        // A container on cgroup2 may be in net_cls and net_prio beside it.
+        let hierarchies = &hierarchies.with_those_of(self.record_ref());
         let mut resources = Resources::compile(Some(&spec), hierarchies)?;
         if spec.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
             let others = |write: &Write| write.controller != "pids";

@@ -41,9 +41,10 @@ impl Draft {
             hooks::validate(hooks)?;
         }
         let bundle = config::resolve_bundle(bundle)?;
-        let hierarchies = Hierarchies::detect()?;
         let linux = spec.linux().as_ref();
-        let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let hierarchies = Hierarchies::detect_for(resources)?;
+        let resources = Resources::compile(resources, &hierarchies)?;
         let cgroups_path =
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
         let cgroup_path = if systemd_cgroup {

@@ -1,5 +1,5 @@
 //! An engine of one test: its daemon, where it has one, and the end of all it made.
-use crate::common::{Call, Running, Scratch};
+use crate::common::{Call, Running, Scratch, systemd_runs};
 use nix::sys::signal::Signal;
 use std::path::Path;
 
@@ -17,6 +17,10 @@ impl Engine {
     pub(crate) fn new(name: &str, clear: fn(&Scratch) -> Vec<String>) -> Self {
         let scratch = Scratch::new(name);
         Self { daemon: None, clear: clear(&scratch), scratch }
+    }
+    /// A slice of systemd for the engine's containers.
+    pub(crate) fn slice(&self) -> String {
+        format!("{}.slice", self.scratch.name("engine"))
     }
     /// Starts the daemon, again too, and returns when `ready` succeeds.
     pub(crate) fn start(&mut self, daemon: Call, ready: impl Fn() -> Call) {
@@ -39,6 +43,10 @@ impl Drop for Engine {
             Call::new("/bin/sh").args(["-c", &self.clear.join("\n")]).outcome();
         }
         self.stop();
+        if systemd_runs() {
+            // systemd keeps an empty slice that it made for a scope.
+            Call::new("systemctl").args(["stop", &self.slice()]).outcome();
+        }
         let name = self.scratch.name("engine");
         // Podman's monitors clean up on their own a moment after their containers, mount again for it, and
         // are in the parent's cgroup meanwhile.
