@@ -189,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mounted_beside_cgroup2_has_its_controllers_and_is_not_shown_to_containers() {
+        let group = vec!["net_cls".to_owned(), "net_prio".to_owned()];
+        let record = Record { v1: vec![(group, "/mnt/net/wharf/one".into())], ..Record::default() };
+        let found = Hierarchies::unified(&["cpu"]);
+        assert_eq!(found.home("net_cls"), Home::Absent);
+        let found = found.with_those_of(&record);
+        assert_eq!((found.home("net_cls"), found.home("cpu")), (Home::V1, Home::V2));
+        assert!(!found.has_v1());
+        assert!(Hierarchies::parse(HYBRID).has_v1());
+        assert_eq!(found.with_those_of(&record), found);
+    }
+
+    #[test]
     fn this_host_has_some_hierarchy() {
         let found = Hierarchies::detect().unwrap();
         assert!(found.v2.is_some() || !found.v1.is_empty());

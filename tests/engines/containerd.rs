@@ -59,7 +59,7 @@ fn start(engine: &mut Engine) {
     let config = engine.scratch.path().join("config.toml");
     let daemon = Call::new("containerd").arg("--config").arg(config);
     let address = socket(&engine.scratch);
-    engine.start(daemon, || Call::new("ctr").args(["--address", &address, "version"]));
+    engine.start(daemon, "c.sock", || Call::new("ctr").args(["--address", &address, "version"]));
 }
 
 macro_rules! require_containerd {

@@ -52,7 +52,7 @@ impl Docker {
             });
         std::fs::write(path.join("absent.json"), "{}").unwrap();
         let address = host(&engine.scratch);
-        engine.start(daemon, || Call::new(CLIENT).args(["--host", &address, "version"]));
+        engine.start(daemon, "d.sock", || Call::new(CLIENT).args(["--host", &address, "version"]));
         let docker = Self(engine);
         docker.call(["load", "--input"]).arg(image_archive("shell.docker.tar")).ok();
         docker

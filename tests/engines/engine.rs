@@ -22,11 +22,18 @@ impl Engine {
     pub(crate) fn slice(&self) -> String {
         format!("{}.slice", self.scratch.name("engine"))
     }
-    /// Starts the daemon, again too, and returns when `ready` succeeds.
-    pub(crate) fn start(&mut self, daemon: Call, ready: impl Fn() -> Call) {
-        self.daemon = Some(daemon.spawn());
+    /// Starts the daemon, again too, and returns when it listens at `socket`, below the scratch, and `ready`
+    /// succeeds.
+    pub(crate) fn start(&mut self, daemon: Call, socket: &str, ready: impl Fn() -> Call) {
+        let socket = self.scratch.path().join(socket);
+        // One of an earlier daemon would be taken for this one's.
+        let _ = std::fs::remove_file(&socket);
+        let daemon = self.daemon.insert(daemon.spawn());
         let limit = std::time::Duration::from_secs(60);
-        crate::common::eventually_within(limit, "the daemon answers", || ready().outcome().success());
+        crate::common::eventually_within(limit, "the daemon answers", || {
+            assert!(daemon.is_running(), "the daemon has ended:\n{}", daemon.stderr());
+            socket.exists() && ready().outcome().success()
+        });
     }
     /// Ends the daemon as its service manager would; containers stay.
     pub(crate) fn stop(&mut self) {
