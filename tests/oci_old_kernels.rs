@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Call, Scratch};
+use common::{Call, Scratch, eventually, program_exists, require};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -61,4 +61,51 @@ fn what_a_container_cannot_do_without_is_one_clear_line_and_nothing_is_left() {
         assert_eq!(outcome.stderr.trim_end().lines().count(), 1, "without {name}: {outcome}");
         assert_eq!(scratch.oci(["list", "-q"]).ok().stdout, "", "without {name}");
     }
+}
+
+/// Attaches strace(1) to a process alone, and not to what it makes: `inject` is done to that process.
+fn injected(pid: &str, inject: &str, trace: &std::path::Path) -> common::Running {
+    let call =
+        Call::new("strace").args(["-qq", "-e", "trace=fsconfig,mount,umount2", "-e", inject, "-p", pid]);
+    let strace = call.arg("-o").arg(trace).spawn();
+    let status = format!("/proc/{pid}/status");
+    let held = || std::fs::read_to_string(&status).is_ok_and(|text| !text.contains("TracerPid:\t0\n"));
+    eventually("strace holds the process", held);
+    strace
+}
+
+#[test]
+fn an_instance_starts_where_overlayfs_does_not_know_lowerdir_plus() {
+    common::require_root!();
+    require!(program_exists("strace"), "needs strace");
+    let scratch = Scratch::new("lowerdir");
+    scratch.load("shell");
+    let name = scratch.name("box");
+    // The first start says nothing but the place; the second is made while fsconfig(2) is refused.
+    let script =
+        "test -e /again && exec sleep 1000; touch /again; until test -e /go; do sleep 0.05; done; exit 1";
+    let run = ["run", "-d", "--name", &name, "--restart", "on-failure:1", "shell", "sh", "-c", script];
+    scratch.wharf(run).ok();
+    let supervisor = scratch.inspect(&name)["supervisor_pid"].to_string();
+    let trace = scratch.path().join("trace");
+    let strace = injected(&supervisor, "inject=fsconfig:error=EINVAL:when=1", &trace);
+    scratch.wharf(["exec", &name, "touch", "/go"]).ok();
+    eventually("it was started again", || {
+        let inspected = scratch.inspect(&name);
+        inspected["restart_count"] == 1 && inspected["status"] == "running"
+    });
+    strace.signal(nix::sys::signal::Signal::SIGTERM);
+    strace.wait();
+    let traced = std::fs::read_to_string(&trace).expect("the trace");
+    let has = |words: [&str; 3]| traced.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has(["lowerdir+", "EINVAL", "INJECTED"]), "{traced}");
+    assert!(has(["mount(\"overlay\"", "lowerdir=", " = 0"]), "{traced}");
+    assert!(has(["umount2(", "MNT_DETACH", " = 0"]), "{traced}");
+    // Its root is an overlay that has kept what the first start wrote, and no other process sees it.
+    let seen = scratch.wharf(["exec", &name, "sh", "-c", "ls /again; grep ' / ' /proc/mounts"]).ok().stdout;
+    assert!(seen.starts_with("/again\noverlay / overlay "), "{seen}");
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
+    assert!(!table.contains(scratch.path().to_str().expect("UTF-8")), "{table}");
+    scratch.wharf(["rm", "-f", &name]).ok();
+    scratch.assert_clean();
 }

@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Call, Scratch, eventually, program_exists, require};
+use common::{Call, Scratch, eventually, program_exists, require, sparseness};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::collections::HashMap;
@@ -39,13 +39,13 @@ fn kill_at(scratch: &Scratch, (name, count): &Moment, args: &[&str]) {
     assert!(outcome.signal == Some(9) || outcome.success(), "{name} {count}\n{outcome}");
 }
 
-/// Kills `args` at every `step`th of its system calls; `reset` brings the container back before each.
+/// Kills `args` at every `step`th of its system calls, fewer on a slow machine; `reset` brings the container back before each.
 fn kill_everywhere(scratch: &Scratch, id: &str, step: usize, args: &[&str], mut reset: impl FnMut()) {
     reset();
     let all = moments(scratch, args);
     assert!(all.len() > 60, "{all:?}");
     scratch.oci(["delete", "--force", id]).ok();
-    for moment in all.iter().step_by(step) {
+    for moment in all.iter().step_by(step * sparseness()) {
         reset();
         kill_at(scratch, moment, args);
         let listed = scratch.oci(["list", "--format", "json"]).ok().json();
@@ -99,7 +99,7 @@ fn a_start_that_is_killed_at_any_system_call_leaves_a_container_that_tells_the_t
     let all = moments(&scratch, &["start", &id]);
     assert!(all.len() > 50, "{all:?}");
     scratch.oci(["delete", "--force", &id]).ok();
-    for moment in all.iter().step_by(2) {
+    for moment in all.iter().step_by(2 * sparseness()) {
         create();
         kill_at(&scratch, moment, &["start", &id]);
         let state = scratch.oci(["state", &id]).ok().json();

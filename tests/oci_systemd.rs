@@ -3,15 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Bundle, Call, Scratch, eventually, require, require_root};
+use common::{Bundle, Call, Scratch, eventually, require, require_root, systemd_runs};
 use serde_json::{Value, json};
-use std::path::Path;
 
 const MEBIBYTE: u64 = 1 << 20;
-
-fn systemd_runs() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
 
 /// A sleeping container whose cgroupsPath is `slice:prefix:ID`.
 fn sleeping(scratch: &Scratch, slice: &str, id: &str, resources: &Value) -> Bundle {

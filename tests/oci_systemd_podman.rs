@@ -2,8 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Call, Scratch, eventually, image_archive, program_exists, require, require_root, wharf_oci};
-use std::path::Path;
+use common::{
+    Call, Scratch, eventually, image_archive, program_exists, require, require_root, systemd_runs, wharf_oci,
+};
 
 const IMAGE: &str = "localhost/shell";
 
@@ -23,7 +24,7 @@ fn shown(unit: &str, property: &str) -> String {
 #[test]
 fn podman_leads_a_container_through_its_life_in_a_scope() {
     require_root!();
-    require!(Path::new("/run/systemd/system").is_dir(), "needs systemd as the first process");
+    require!(systemd_runs(), "needs systemd as the first process");
     require!(program_exists("podman") && program_exists("conmon"), "needs podman and conmon");
     let scratch = Scratch::new("podscope");
     podman(&scratch, &["load", "--quiet", "--input"]).arg(image_archive("shell.docker.tar")).ok();

@@ -1,10 +1,14 @@
 //! Where this host keeps each controller: cgroup v2, v1, or some of both.
-use super::Error;
+use super::{Error, Record};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::record;
+use oci_spec::runtime::LinuxResources;
 use std::path::{Path, PathBuf};
 
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
+const MOUNT_TABLE: &str = "/proc/self/mountinfo";
+/// Controllers that cgroup2 has no counterpart of, so that hosts of cgroup2 mount them beside it.
+const ONLY_V1: [&str; 2] = ["net_cls", "net_prio"];
 /// linux/magic.h
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
@@ -52,8 +56,7 @@ impl Hierarchies {
         let mut found = if unified {
             Self { v2: Some(V2 { mount: mount.to_owned(), controllers: Vec::new() }), ..Self::default() }
         } else {
-            let path = Path::new("/proc/self/mountinfo");
-            Self::parse(&std::fs::read_to_string(path).map_err(Error::file("read", path))?)
+            Self::read_table()?
         };
         if let Some(v2) = &mut found.v2 {
             let path = v2.mount.join("cgroup.controllers");
@@ -62,6 +65,43 @@ impl Hierarchies {
             v2.controllers = text.split_whitespace().map(str::to_owned).collect();
         }
         if found.v1.is_empty() && found.v2.is_none() { Err(Error::NotMounted) } else { Ok(found) }
+    }
+
+    /// The same, and on a host of cgroup2 the v1 hierarchies of net_cls and net_prio too when
+    /// `linux.resources.network` asks for them, wherever they are mounted. Other containers are spared the
+    /// reading of the mount table, which is long on a busy host.
+    ///
+    /// # Errors
+    /// When no cgroup hierarchy is mounted.
+    pub fn detect_for(resources: Option<&LinuxResources>) -> Result<Self, Error> {
+        let mut found = Self::detect()?;
+        let wanted = resources.is_some_and(|resources| resources.network().is_some());
+        if wanted && found.is_unified() {
+            let beside = |v1: &V1| v1.controllers.iter().any(|name| ONLY_V1.contains(&name.as_str()));
+            found.v1 = Self::read_table()?.v1.into_iter().filter(beside).collect();
+        }
+        Ok(found)
+    }
+
+    /// These, and the v1 hierarchies that a group is in already.
+    pub(super) fn with_those_of(&self, record: &Record) -> Self {
+        let mut all = self.clone();
+        for (controllers, directory) in &record.v1 {
+            if !all.v1.iter().any(|v1| v1.controllers == *controllers) {
+                all.v1.push(V1 { mount: directory.clone(), controllers: controllers.clone() });
+            }
+        }
+        all
+    }
+
+    /// Whether cgroup2 alone is at /sys/fs/cgroup.
+    pub(super) fn is_unified(&self) -> bool {
+        self.v2.as_ref().is_some_and(|v2| v2.mount == Path::new(MOUNT_POINT))
+    }
+
+    fn read_table() -> Result<Self, Error> {
+        let path = Path::new(MOUNT_TABLE);
+        Ok(Self::parse(&std::fs::read_to_string(path).map_err(Error::file("read", path))?))
     }
 
     /// Reads a mount table, see `proc_pid_mountinfo(5)`. A hierarchy that is mounted twice counts once.
@@ -150,6 +190,19 @@ mod tests {
         assert_eq!(found.home("cpuacct"), Home::V1);
         assert_eq!(found.home("memory"), Home::Absent);
         assert_eq!(found.home("devices"), Home::V2);
+    }
+
+    #[test]
+    fn what_is_mounted_beside_cgroup2_has_its_controllers_and_is_not_shown_to_containers() {
+        let group = vec!["net_cls".to_owned(), "net_prio".to_owned()];
+        let record = Record { v1: vec![(group, "/mnt/net/wharf/one".into())], ..Record::default() };
+        let found = Hierarchies::unified(&["cpu"]);
+        assert_eq!(found.home("net_cls"), Home::Absent);
+        let found = found.with_those_of(&record);
+        assert_eq!((found.home("net_cls"), found.home("cpu")), (Home::V1, Home::V2));
+        assert!(!found.has_v1());
+        assert!(Hierarchies::parse(HYBRID).has_v1());
+        assert_eq!(found.with_those_of(&record), found);
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub struct InsideMount {
 }
 
 impl Hierarchies {
-    /// Whether any controller lives on v1.
+    /// Whether /sys/fs/cgroup shows v1 hierarchies; what is mounted elsewhere beside cgroup2 is the host's.
     pub fn has_v1(&self) -> bool {
-        !self.v1.is_empty()
+        !self.v1.is_empty() && !self.is_unified()
     }
 
     /// The mounts that show a container each hierarchy; with a cgroup namespace, from its own group down.

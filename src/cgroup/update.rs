@@ -24,6 +24,8 @@ impl Cgroup {
         self.must_exist("get new limits")?;
         let spec = self.completed(spec)?;
         self.check_memory(&spec)?;
+        // A container on cgroup2 may be in net_cls and net_prio beside it.
+        let hierarchies = &hierarchies.with_those_of(self.record());
         let mut resources = Resources::compile(Some(&spec), hierarchies)?;
         if spec.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
             let others = |write: &Write| write.controller != "pids";

@@ -68,7 +68,7 @@ fn delete_cgroup_of(directory: &StateDirectory, id: &ContainerId) -> Result<(), 
     let spec: Option<Spec> = serde_json::from_slice(&config).ok();
     let linux = spec.as_ref().and_then(|spec| spec.linux().as_ref());
     let path = linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
-    let hierarchies = Hierarchies::detect()?;
+    let hierarchies = Hierarchies::detect_for(linux.and_then(|linux| linux.resources().as_ref()))?;
     let plain = CgroupPath::parse(path, id.as_str());
     // Which driver made it, only the record knew.
     let scope = CgroupPath::parse_scope(path, id.as_str(), None, acts_for_a_user());

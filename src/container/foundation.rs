@@ -44,13 +44,14 @@ impl Draft {
             hooks::validate(hooks)?;
         }
         let bundle = config::resolve_bundle(bundle)?;
+        let linux = spec.linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
         let lenient = rootless.unwrap_or_else(|| !Caller::of_this_process().is_host_root());
-        let hierarchies = match Hierarchies::detect() {
+        let hierarchies = match Hierarchies::detect_for(resources) {
             Err(cgroup::Error::NotMounted) if lenient => Hierarchies::default(),
             found => found?,
         };
-        let linux = spec.linux().as_ref();
-        let resources = Resources::compile(linux.and_then(|linux| linux.resources().as_ref()), &hierarchies)?;
+        let resources = Resources::compile(resources, &hierarchies)?;
         let cgroups_path =
             linux.and_then(|linux| linux.cgroups_path().as_ref()).and_then(|path| path.to_str());
         let of_user = systemd_cgroup && acts_for_a_user();

@@ -282,7 +282,8 @@ impl Step {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
             }
             Self::ExecLabel { value, at, .. } => {
-                write!(out, "set {} ({at}); is it loaded", value.to_string_lossy())
+                let label = value.to_string_lossy();
+                write!(out, "set {at} to {}; is it loaded", label.strip_prefix("exec ").unwrap_or(&label))
             }
             Self::Affinity(_) => out.write_str(
                 "set the CPU affinity (process.execCPUAffinity.final); are the CPUs in its cpuset",

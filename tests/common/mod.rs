@@ -36,8 +36,8 @@ pub(crate) use bundle::Bundle;
 pub(crate) use call::{Call, Outcome, Running};
 pub(crate) use fixtures::{busybox_rootfs, image_archive};
 pub(crate) use requirements::{
-    CgroupHost, is_root, kernel_at_least, program_exists, require, require_root, skip,
+    CgroupHost, is_root, kernel_at_least, program_exists, require, require_root, skip, systemd_runs,
 };
 pub(crate) use scratch::{Scratch, wharf_oci};
 pub(crate) use user::{SUB_IDS, User};
-pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within};
+pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within, sparseness};

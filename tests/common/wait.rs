@@ -10,6 +10,19 @@ pub(crate) fn patience(limit: Duration) -> Duration {
     limit * factor.unwrap_or(1)
 }
 
+/// By what factor a test of very many rounds is to make fewer, `WHARF_SPARSE`, for the slow machine of
+/// scripts/vm. A test that does so says it aloud.
+pub(crate) fn sparseness() -> usize {
+    let factor =
+        std::env::var("WHARF_SPARSE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1).max(1);
+    if factor > 1 {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        // Past libtest's capture.
+        writeln!(std::io::stderr(), "SPARSE: {test}: one round in {factor}").expect("stderr takes the line");
+    }
+    factor
+}
+
 /// Polls until the condition holds; fails the test after 20 seconds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {

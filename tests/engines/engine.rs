@@ -1,5 +1,5 @@
 //! An engine of one test: its daemon, where it has one, and the end of all it made.
-use crate::common::{Call, Running, Scratch};
+use crate::common::{Call, Running, Scratch, systemd_runs};
 use nix::sys::signal::Signal;
 use std::path::Path;
 
@@ -18,11 +18,22 @@ impl Engine {
         let scratch = Scratch::new(name);
         Self { daemon: None, clear: clear(&scratch), scratch }
     }
-    /// Starts the daemon, again too, and returns when `ready` succeeds.
-    pub(crate) fn start(&mut self, daemon: Call, ready: impl Fn() -> Call) {
-        self.daemon = Some(daemon.spawn());
+    /// A slice of systemd for the engine's containers.
+    pub(crate) fn slice(&self) -> String {
+        format!("{}.slice", self.scratch.name("engine"))
+    }
+    /// Starts the daemon, again too, and returns when it listens at `socket`, below the scratch, and `ready`
+    /// succeeds.
+    pub(crate) fn start(&mut self, daemon: Call, socket: &str, ready: impl Fn() -> Call) {
+        let socket = self.scratch.path().join(socket);
+        // One of an earlier daemon would be taken for this one's.
+        let _ = std::fs::remove_file(&socket);
+        let daemon = self.daemon.insert(daemon.spawn());
         let limit = std::time::Duration::from_secs(60);
-        crate::common::eventually_within(limit, "the daemon answers", || ready().outcome().success());
+        crate::common::eventually_within(limit, "the daemon answers", || {
+            assert!(daemon.is_running(), "the daemon has ended:\n{}", daemon.stderr());
+            socket.exists() && ready().outcome().success()
+        });
     }
     /// Ends the daemon as its service manager would; containers stay.
     pub(crate) fn stop(&mut self) {
@@ -39,6 +50,10 @@ impl Drop for Engine {
             Call::new("/bin/sh").args(["-c", &self.clear.join("\n")]).outcome();
         }
         self.stop();
+        if systemd_runs() {
+            // systemd keeps an empty slice that it made for a scope.
+            Call::new("systemctl").args(["stop", &self.slice()]).outcome();
+        }
         let name = self.scratch.name("engine");
         // Podman's monitors clean up on their own a moment after their containers, mount again for it, and
         // are in the parent's cgroup meanwhile.

@@ -146,7 +146,9 @@ impl Compiler<'_> {
 
     fn home(&self, controller: &'static str, field: &str) -> Result<Home, Error> {
         let hint = match controller {
-            "net_cls" | "net_prio" => "it exists on cgroup v1 only; remove the setting",
+            "net_cls" | "net_prio" => {
+                "it exists on cgroup v1 only; mount it (mount -t cgroup -o net_cls,net_prio none DIR), or remove the setting"
+            }
             _ => "enable it in the kernel or on its command line, or remove the limit",
         };
         match self.hierarchies.home(controller) {
