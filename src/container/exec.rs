@@ -8,7 +8,11 @@ use crate::sandbox::{self, ExecInputs, Init, Plan};
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::AsFd as _;
 
-pub(super) fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<Child, Error> {
+pub(super) fn exec(
+    container: &Container,
+    process: &Process,
+    options: ExecOptions,
+) -> Result<(Child, Vec<String>), Error> {
     let spec = used_config(container)?;
     match container.status()? {
         Status::Created | Status::Running | Status::Paused => {}
@@ -43,7 +47,7 @@ pub(super) fn spawn(
     process: &Process,
     inputs: ExecInputs,
 ) -> Result<Child, Error> {
-    spawn_in(container, spec, process, inputs, container.own_cgroup())
+    spawn_in(container, spec, process, inputs, container.own_cgroup()).map(|(child, _)| child)
 }
 
 fn spawn_in(
@@ -52,14 +56,14 @@ fn spawn_in(
     process: &Process,
     mut inputs: ExecInputs,
     cgroup: &Cgroup,
-) -> Result<Child, Error> {
+) -> Result<(Child, Vec<String>), Error> {
     inputs.agent = agent(container, spec, container.status()?);
     let init = container.pidfd()?;
     let mut plan = Plan::compile_exec(spec, process, init.as_fd(), inputs)?;
     let resctrl = container.record.resctrl.as_ref();
     plan.write_pid_to(resctrl.map(resctrl::Record::task_files).unwrap_or_default());
     let Init { pid, pidfd } = sandbox::spawn(&plan, Some(cgroup))?;
-    Ok(Child { pid, pidfd })
+    Ok((Child { pid, pidfd }, plan.warnings().to_vec()))
 }
 
 /// Who answers the system calls that the container's seccomp profile notifies about.

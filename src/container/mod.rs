@@ -243,11 +243,12 @@ impl Container {
         kill::kill(self, signal, all)
     }
 
-    /// Runs one more process inside, as a child of the caller.
+    /// Runs one more process inside, as a child of the caller. Beside it, what the user should know and
+    /// that did not stop it, as [`Container::warnings`].
     ///
     /// # Errors
     /// In runc's words when the program cannot be executed.
-    pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<Child, Error> {
+    pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<(Child, Vec<String>), Error> {
         exec::exec(self, process, options)
     }
 

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::spawn::{Init, Prepared, SpawnError, open_host, step};
 use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
-use crate::sys::descriptor;
+use crate::sys::{descriptor, pidfd};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
@@ -158,14 +158,12 @@ pub(super) fn successor(go_between: Init, birth: BorrowedFd<'_>) -> Result<Init,
     }
 }
 
-/// The go-between may see another pid than this process does, where it was cloned into a pid namespace.
-fn pid_of(pidfd: BorrowedFd<'_>) -> Result<Pid, SpawnError> {
-    use std::os::fd::AsRawFd as _;
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let failed = |source| SpawnError::Step { step: format!("read {path}"), source };
-    let text = std::fs::read_to_string(&path).map_err(failed)?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.and_then(Pid::from_raw).ok_or(SpawnError::Killed)
+/// Its pid here. A go-between may see another one, where it was cloned into a pid namespace.
+fn pid_of(process: BorrowedFd<'_>) -> Result<Pid, SpawnError> {
+    pidfd::pid(process).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::SRCH) => SpawnError::Killed,
+        _ => SpawnError::Step { step: "find the pid of the container's process".to_owned(), source: error },
+    })
 }
 
 /// Has the calling thread, and with it the child to come, run on these CPUs only; returns what it had.

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::SendFlags;
 use rustix::process::{Gid, Uid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -93,11 +93,16 @@ impl Child<'_> {
             Step::Hostname(name) => rustix::system::sethostname(name.to_bytes())?,
             Step::Domainname(name) => rustix::system::setdomainname(name.to_bytes())?,
             Step::PrivateProc => self.proc = Some(private_proc()?),
-            Step::IsolateMounts => isolate_mounts()?,
+            Step::JoinMounts { join } => self.join_mounts(*join)?,
+            Step::IsolateMounts { recursive } => isolate_mounts(*recursive)?,
             Step::PlaceRoot(path) => self.place_root(path)?,
             Step::AwaitHooks => self.await_hooks()?,
             Step::PivotRoot => self.pivot_root()?,
             Step::Chroot { moved } => self.chroot(*moved)?,
+            Step::EnterRoot => enter(self.root()?)?,
+            Step::EnterRootOfInit => {
+                enter(self.prepared.root.as_ref().ok_or(Errno::BADF)?.as_fd())?;
+            }
             Step::OpenRoot => {
                 self.root = Some(rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
             }
@@ -137,6 +142,11 @@ impl Child<'_> {
         let init = self.prepared.init.as_ref().ok_or(Errno::BADF)?;
         let flags = rustix::thread::ThreadNameSpaceType::from_bits_retain(flags);
         rustix::thread::move_into_thread_name_spaces(init.as_fd(), flags)
+    }
+
+    fn join_mounts(&self, join: usize) -> Result<(), Errno> {
+        let namespace = self.prepared.joins[join].as_fd();
+        rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))
     }
 
     fn be_born(&mut self, keep_below: u32) -> Result<(), Errno> {
@@ -202,12 +212,11 @@ impl Child<'_> {
                 done => done?,
             }
         }
-        rustix::process::fchdir(self.root()?)?;
         if moved {
+            rustix::process::fchdir(self.root()?)?;
             rustix::mount::mount_move(c".", c"/")?;
         }
-        rustix::process::chroot(c".")?;
-        rustix::process::chdir(c"/")
+        enter(self.root()?)
     }
 
     fn write_proc(&self, path: &CStr, value: &[u8]) -> Result<(), Errno> {
@@ -267,7 +276,14 @@ fn private_proc() -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-fn isolate_mounts() -> Result<(), Errno> {
+fn isolate_mounts(recursive: bool) -> Result<(), Errno> {
     let attr = mount::MountAttr { propagation: libc::MS_SLAVE, ..Default::default() };
-    mount::mount_setattr(CWD, c"/", true, &attr)
+    mount::mount_setattr(CWD, c"/", recursive, &attr)
+}
+
+/// `chroot(2)` into a directory that is known by its descriptor.
+fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")?;
+    rustix::process::chdir(c"/")
 }

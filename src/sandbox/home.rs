@@ -1,8 +1,9 @@
 //! `HOME` of a process whose config does not set it: the user's directory in the image's passwd(5).
 use super::plan::Rootfs;
+use crate::sys::pidfd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// An image may make its passwd a FIFO, or endless (CVE-2024-9676).
@@ -15,12 +16,8 @@ pub(super) fn of(rootfs: &Rootfs, uid: u32) -> String {
 
 /// The same in the root of a running process.
 pub(super) fn of_process(process: BorrowedFd<'_>, uid: u32) -> String {
-    let root = || {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).ok()?;
-        let pid: i32 = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
-        open_directory(Path::new(&format!("/proc/{pid}/root")))
-    };
-    root().and_then(|root| find(root.as_fd(), uid)).unwrap_or_else(|| "/".to_owned())
+    let root = pidfd::root(process).ok();
+    root.and_then(|root| find(root.as_fd(), uid)).unwrap_or_else(|| "/".to_owned())
 }
 
 fn look_up(rootfs: &Rootfs, uid: u32) -> Option<String> {

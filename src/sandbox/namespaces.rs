@@ -67,10 +67,12 @@ impl Namespaces {
                 "has no mount namespace; wharf never mounts in the host's own: add {\"type\": \"mount\"}";
             return Err(Error::config("linux.namespaces", reason));
         }
-        if self.joins(LinuxNamespaceType::Mount) {
-            let reason =
-                "joining a mount namespace by path is not supported; leave out the path to get a new one";
-            return Err(Error::config("linux.namespaces", reason));
+        if let Some(join) = self.place_of(LinuxNamespaceType::Mount)
+            && self.makes(LinuxNamespaceType::User)
+        {
+            let reason = "a new user namespace has no right to mount in a mount namespace that is joined; \
+                          leave out the path, or join the user namespace that it belongs to";
+            return Err(Error::config(&self.joins[join].at, reason));
         }
         Ok(())
     }
@@ -80,8 +82,14 @@ impl Namespaces {
         self.new & flag(kind) != 0
     }
 
-    fn joins(&self, kind: LinuxNamespaceType) -> bool {
-        self.joins.iter().any(|join| join.kind == kind)
+    /// Whether this kind of namespace is joined by path.
+    pub(super) fn joins(&self, kind: LinuxNamespaceType) -> bool {
+        self.place_of(kind).is_some()
+    }
+
+    /// Which of the joins is of this kind.
+    pub(super) fn place_of(&self, kind: LinuxNamespaceType) -> Option<usize> {
+        self.joins.iter().position(|join| join.kind == kind)
     }
 
     /// Whether this kind of namespace is another than the caller's.

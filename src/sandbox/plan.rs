@@ -13,7 +13,7 @@ use super::step::Step;
 use super::target::Target;
 use super::{devices, home, mounts, net_devices, scheduling, seccomp, sysctl};
 use crate::cgroup::{self, Hierarchies};
-use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Capability, Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -113,9 +113,11 @@ pub(super) enum Root {
     New {
         rootfs: Rootfs,
     },
-    /// The root of the mount namespace that is joined.
+    /// The root of the container that is joined.
     Joined {
         init: OwnedFd,
+        /// Whether others share its mount namespace, whose root is not the container's then.
+        shares_mounts: bool,
     },
 }
 
@@ -177,7 +179,9 @@ impl Plan {
         };
         let mut steps = before_namespaces(process, !sysctl.is_empty())?;
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
-        steps.push(Step::IsolateMounts);
+        let joined_mounts = namespaces.place_of(LinuxNamespaceType::Mount);
+        steps.extend(joined_mounts.map(|join| Step::JoinMounts { join }));
+        steps.push(Step::IsolateMounts { recursive: joined_mounts.is_none() });
 
         let mut devices = match mounts.binds_dev {
             true => Vec::new(),
@@ -190,9 +194,10 @@ impl Plan {
         security_label::label_mounts(linux, &mut mounts.create, Modules::of_this_kernel)?;
         let hooks_place = place_for_hooks(spec, &inputs.rootfs)?;
         steps.append(&mut mounts.create);
-        let change_root = match inputs.no_pivot {
-            true => Step::Chroot { moved: hooks_place.is_some() },
-            false => Step::PivotRoot,
+        let change_root = match (joined_mounts, inputs.no_pivot) {
+            (Some(_), _) => Step::EnterRoot,
+            (None, true) => Step::Chroot { moved: hooks_place.is_some() },
+            (None, false) => Step::PivotRoot,
         };
         // With the host's tree gone first, nothing an image contains can lead a later step there; only
         // hooks ask for the other order.
@@ -241,6 +246,13 @@ impl Plan {
             warnings: mounts.warnings,
         };
         plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
+        if let Some(join) = joined_mounts.filter(|_| may_change_root(process)) {
+            plan.warnings.push(format!(
+                "{}: with CAP_SYS_CHROOT in process.capabilities.bounding the container can reach all of the \
+                 mount namespace that it joins",
+                plan.joins[join].at
+            ));
+        }
         Ok(plan)
     }
 
@@ -264,7 +276,10 @@ impl Plan {
         let mut steps = vec![Step::JoinProcess(libc::CLONE_NEWPID as u32)];
         steps.extend(before_namespaces(process, false)?);
         let keep_below = inputs.preserve_fds.saturating_add(3);
-        steps.extend([Step::JoinProcess(flags as u32), Step::BeBorn { keep_below }]);
+        steps.push(Step::JoinProcess(flags as u32));
+        let shares_mounts = namespaces.joins(LinuxNamespaceType::Mount);
+        steps.extend(shares_mounts.then_some(Step::EnterRootOfInit));
+        steps.push(Step::BeBorn { keep_below });
         steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
         if user_namespace {
@@ -281,7 +296,7 @@ impl Plan {
         };
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
-            root: Root::Joined { init },
+            root: Root::Joined { init, shares_mounts },
             clone_flags: 0,
             joins: Vec::new(),
             id_maps: None,
@@ -369,6 +384,11 @@ fn place_for_hooks(spec: &Spec, rootfs: &Rootfs) -> Result<Option<CString>, Erro
             Err(Error::config("hooks", "needs a root.path on the host for hooks that run before the start"))
         }
     }
+}
+
+fn may_change_root(process: &Process) -> bool {
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
+    bounding.is_some_and(|set| set.contains(&Capability::SysChroot))
 }
 
 /// Masked and read-only paths.

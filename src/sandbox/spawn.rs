@@ -11,6 +11,7 @@ use super::target::Target;
 use super::user_namespace::{check_maps, write_maps};
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::Cloned;
+use crate::sys::pidfd;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -330,11 +331,12 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     let mounts = open_sources(&plan.sources)?;
     let (root, init) = match &plan.root {
         Root::New { rootfs } => (Some(open_root(rootfs)?), None),
-        Root::Joined { init } => {
-            let init = init
-                .try_clone()
-                .map_err(|source| SpawnError::Step { step: "duplicate the pidfd".to_owned(), source })?;
-            (None, Some(init))
+        Root::Joined { init, shares_mounts } => {
+            let failed =
+                |step: &'static str| move |source| SpawnError::Step { step: step.to_owned(), source };
+            let root = shares_mounts.then(|| pidfd::root(init.as_fd())).transpose();
+            let root = root.map_err(failed("open the root of the container's process"))?;
+            (root, Some(init.try_clone().map_err(failed("duplicate the pidfd"))?))
         }
     };
     let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));

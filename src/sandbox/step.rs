@@ -67,8 +67,15 @@ pub(super) enum Step {
     /// A procfs of the container's pid namespace that is never attached, so that nothing inside the
     /// container can stand in for it (CVE-2019-16884, CVE-2025-52881, CVE-2025-62596).
     PrivateProc,
-    /// Cuts propagation to the host, recursively. What the container shares comes with its own mounts.
-    IsolateMounts,
+    /// `setns(2)` into the mount namespace that the parent opened as this one of the Plan's joins.
+    JoinMounts {
+        join: usize,
+    },
+    /// Cuts propagation from `/` to the host. What the container shares comes with its own mounts. Recursive
+    /// in a mount namespace of its own; in a joined one the mounts below are others' and stay as they are.
+    IsolateMounts {
+        recursive: bool,
+    },
     CreateMount(NewMount),
     /// Attaches the root tree at this place of the host.
     PlaceRoot(CString),
@@ -81,7 +88,11 @@ pub(super) enum Step {
     Chroot {
         moved: bool,
     },
-    /// Takes the mount namespace's root as the container's root, after joining a container.
+    /// Makes the root tree this process's root, and leaves the mount namespace's own to those who share it.
+    EnterRoot,
+    /// Makes the root of the container's first process, as the parent opened it, this process's root.
+    EnterRootOfInit,
+    /// Takes the process's root as the container's root, after joining a container.
     OpenRoot,
     Attach {
         slot: Slot,
@@ -217,7 +228,8 @@ impl Step {
             Self::Hostname(name) => write!(out, "set hostname {}", name.to_string_lossy()),
             Self::Domainname(name) => write!(out, "set domainname {}", name.to_string_lossy()),
             Self::PrivateProc => out.write_str("mount a private procfs"),
-            Self::IsolateMounts => out.write_str("change mount propagation of /"),
+            Self::JoinMounts { .. } => out.write_str("join the mount namespace (linux.namespaces)"),
+            Self::IsolateMounts { .. } => out.write_str("change mount propagation of /"),
             Self::CreateMount(mount) => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
@@ -225,6 +237,8 @@ impl Step {
             Self::AwaitHooks => out.write_str("wait for the hooks"),
             Self::Chroot { .. } => out.write_str("chroot into the rootfs (--no-pivot)"),
             Self::PivotRoot => out.write_str("pivot_root into the rootfs"),
+            Self::EnterRoot => out.write_str("chroot into the rootfs, in the joined mount namespace"),
+            Self::EnterRootOfInit => out.write_str("chroot into the container's root"),
             Self::OpenRoot => out.write_str("open the container's root"),
             Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),
             Self::AttachOrLink { target, .. } => {

@@ -1,7 +1,10 @@
 //! What a pidfd tells of a process that is not our child.
 use super::clone::last_errno;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use rustix::process::Pid;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// `struct pidfd_info`, first published version, `linux/pidfd.h`.
 #[derive(Default)]
@@ -39,10 +42,33 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
     }
 }
 
+/// The process's id in the caller's pid namespace; see `pidfd_open(2)` on its `fdinfo`.
+///
+/// # Errors
+/// `ESRCH` when the process has been reaped, or is none of this namespace; the kernel's without a /proc.
+pub fn pid(pidfd: BorrowedFd<'_>) -> io::Result<Pid> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    // 0 stands for another namespace's process, -1 for one that is gone.
+    pid.filter(|pid| *pid > 0).and_then(Pid::from_raw).ok_or_else(|| Errno::SRCH.into())
+}
+
+/// The process's root directory, as a location (`O_PATH`).
+///
+/// # Errors
+/// As [`pid`].
+pub fn root(pidfd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = format!("/proc/{}/root", pid(pidfd)?.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty())?;
+    // Had the process ended before, its pid could have been another's by then.
+    pid(pidfd).map(|_| root)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use rustix::process::{PidfdFlags, pidfd_open};
     use std::os::fd::AsFd as _;
 
     #[test]

@@ -97,7 +97,8 @@ impl Exec {
         let signals = Signals::block().context("block signals")?;
         let stdio = Stdio::default();
         let options = ExecOptions { stdio, console: socket, preserve_fds: self.preserve_fds, below };
-        let child = container.exec(&process, options)?;
+        let (child, warnings) = container.exec(&process, options)?;
+        warnings.iter().for_each(|warning| context.log.warning(warning));
         self.attend(&child, console, &pidfd_socket, &signals)
     }
 

@@ -9,7 +9,6 @@ use crate::sys::signal::pidfd_send_signal;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use oci_spec::runtime::Process;
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -54,7 +53,8 @@ impl Exec {
         let stdio = if self.interactive || self.tty { Stdio::default() } else { without_input()? };
         let options = ExecOptions { stdio, console: socket, ..ExecOptions::default() };
         let signals = Signals::block().context("block signals")?;
-        let child = container.exec(&process, options).map_err(Error::from)?;
+        let (child, warnings) = container.exec(&process, options).map_err(Error::from)?;
+        warnings.iter().for_each(|warning| tell!("wharf: warning: {warning}"));
         attend(&child, console, &signals)
     }
 
@@ -103,13 +103,8 @@ impl Exec {
 
 /// The running instance's root, in whose passwd and group names are looked up.
 fn root_of(container: &Container) -> anyhow::Result<OwnedFd> {
-    let pid = container.pid().context("the instance has just ended")?;
-    let path = format!("/proc/{}/root", pid.as_raw_nonzero());
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path}"))?;
-    // The pid may have become another process's before the open; then the instance has ended.
-    container.pidfd().map_err(Error::from)?;
-    Ok(root)
+    let process = container.pidfd().map_err(Error::from)?;
+    crate::sys::pidfd::root(process.as_fd()).context("open the root of the instance's process")
 }
 
 fn without_input() -> anyhow::Result<Stdio> {
