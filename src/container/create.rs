@@ -65,13 +65,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         source: errno.into(),
     };
     let start_socket = socket::unix_socket(SocketType::SEQPACKET).map_err(state_error)?;
-    let console_socket = match (options.console, &options.console_socket) {
-        (None, Some(path)) => {
-            let failed = |source| Error::Console { path: path.clone(), source };
-            Some(connect_socket(path).map_err(failed)?)
-        }
-        (connected, _) => connected,
-    };
+    let console_socket = connect_console(options.console, options.console_socket.as_deref())?;
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(draft.record.rootfs.clone())),
         bundle: draft.record.bundle.clone(),
@@ -86,6 +80,20 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     let mut plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
     plan.write_pid_to(draft.record.resctrl.as_ref().map(resctrl::Record::task_files).unwrap_or_default());
     Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
+}
+
+/// The socket that gets the terminal's master: one that is connected already, or that at the path.
+pub(super) fn connect_console(
+    connected: Option<OwnedFd>,
+    path: Option<&Path>,
+) -> Result<Option<OwnedFd>, Error> {
+    match (connected, path) {
+        (None, Some(path)) => {
+            let failed = |source| Error::Console { path: path.to_owned(), source };
+            Ok(Some(connect_socket(path).map_err(failed)?))
+        }
+        (connected, _) => Ok(connected),
+    }
 }
 
 fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<(), Error> {
@@ -104,7 +112,8 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<(), Error> {
     record.write(directory)
 }
 
-fn run_hooks(making: &Making<'_>, record: &Record, hooks: Option<&Hooks>) -> Result<(), Error> {
+/// Runs the hooks of create in their order.
+pub(super) fn run_hooks(making: &Making<'_>, record: &Record, hooks: Option<&Hooks>) -> Result<(), Error> {
     let kinds = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
     let Some(init) = making.init.as_ref().filter(|_| kinds.iter().any(|kind| hooks::any(hooks, *kind)))
     else {

@@ -256,7 +256,7 @@ impl Container {
     ///
     /// # Errors
     /// In CRIU's words, with the path of its log; the container goes on.
-    pub fn checkpoint(self, options: &DumpOptions) -> Result<(), Error> {
+    pub fn checkpoint(self, options: DumpOptions) -> Result<(), Error> {
         checkpoint::checkpoint(self, options)
     }
 
@@ -270,7 +270,7 @@ impl Container {
         id: &ContainerId,
         bundle: &Path,
         spec: &Spec,
-        options: &RestoreOptions,
+        options: RestoreOptions,
     ) -> Result<(Self, Child), Error> {
         checkpoint::restore(state_root, id, bundle, spec, options)
     }

@@ -3,6 +3,7 @@
 use super::{ContainerId, Error};
 use oci_spec::runtime::LinuxIntelRdt;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -141,6 +142,14 @@ impl Record {
             .flatten()
             .map(|group| group.join("tasks"))
             .collect()
+    }
+
+    /// Moves a process into the groups.
+    pub(super) fn add(&self, pid: Pid) -> Result<(), Error> {
+        let text = pid.as_raw_nonzero().to_string();
+        self.task_files()
+            .iter()
+            .try_for_each(|file| fs::write(file, &text).map_err(|error| failed("write", file, error)))
     }
 
     /// Removes what goes with the container; what is not there is no error.

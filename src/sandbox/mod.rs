@@ -42,7 +42,9 @@ mod user_namespace;
 mod view;
 
 pub use capabilities::Error as CapabilityError;
+pub use console::send_master;
 pub use mounts::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Stdio};
+pub use process::check_terminal;
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};
 pub use start::start;

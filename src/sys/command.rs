@@ -33,18 +33,13 @@ pub fn join_before_exec(
 }
 
 /// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing
-/// spreads to the host, and in the cgroups of these open `cgroup.procs` files.
-pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString, groups: Vec<OwnedFd>) {
+/// spreads to the host.
+pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString) {
     let isolate = move || {
         super::namespace::unshare(UnshareFlags::NEWNS)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", private)?;
-        rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?;
-        for group in &groups {
-            // 0 stands for the writer itself, cgroups(7).
-            rustix::io::write(group, b"0")?;
-        }
-        Ok(())
+        Ok(rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?)
     };
     // SAFETY: as above, system calls only.
     unsafe { command.pre_exec(isolate) };
