@@ -106,26 +106,35 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<(), Error> {
     let (init, rest) = sandbox::begin(&prepared.plan, making.cgroup.as_ref())?;
     let record = &mut prepared.draft.record;
     record.process = Some(making.take(init)?);
-    run_hooks(making, record, prepared.hooks.as_ref())?;
+    run_hooks(making, record, prepared.hooks.as_ref(), &HOOKS)?;
     rest.finish(&prepared.plan)?;
     record.phase = Phase::Created;
     record.write(directory)
 }
 
-/// Runs the hooks of create in their order.
-pub(super) fn run_hooks(making: &Making<'_>, record: &Record, hooks: Option<&Hooks>) -> Result<(), Error> {
-    let kinds = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+/// Hooks that belong to the making of a container, in their order.
+const HOOKS: [Kind; 3] = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+
+/// Runs hooks of create, kind after kind.
+pub(super) fn run_hooks(
+    making: &Making<'_>,
+    record: &Record,
+    hooks: Option<&Hooks>,
+    kinds: &[Kind],
+) -> Result<(), Error> {
     let Some(init) = making.init.as_ref().filter(|_| kinds.iter().any(|kind| hooks::any(hooks, *kind)))
     else {
         return Ok(());
     };
     // A hook may run for long, and `delete --force` must find the process meanwhile.
     record.write(making.directory)?;
-    let state = State::new(record, Status::Creating);
-    let json = state.to_json();
-    let runtime = Place::Runtime(&record.bundle);
-    hooks::run(hooks, Kind::Prestart, &json, runtime)?;
-    hooks::run(hooks, Kind::CreateRuntime, &json, runtime)?;
-    let json = state.seen_inside(record)?.to_json();
-    hooks::run(hooks, Kind::CreateContainer, &json, Place::Namespaces(init, &record.rootfs))
+    for kind in kinds {
+        let state = State::new(record, Status::Creating);
+        let (state, place) = match kind {
+            Kind::CreateContainer => (state.seen_inside(record)?, Place::Namespaces(init, &record.rootfs)),
+            _ => (state, Place::Runtime(&record.bundle)),
+        };
+        hooks::run(hooks, *kind, &state.to_json(), place)?;
+    }
+    Ok(())
 }

@@ -3,8 +3,10 @@
 //! ```text
 //! criu's moment             done at it
 //! (before its request)      criu enters the container's cgroup and class of service, and all it makes with it
-//! setup-namespaces          the first process is there, in namespaces that are still empty: prestart,
-//!                           createRuntime and createContainer hooks
+//! setup-namespaces          the first process is there, in namespaces that are still empty: prestart and
+//!                           createRuntime hooks
+//! post-setup-namespaces     all namespaces but that of mounts are as they were: createContainer hooks; CRIU
+//!                           changes the root later, so that the runtime's programs are still to be seen
 //! orphan-pts-master         criu hands over the master of a terminal
 //! post-restore              all is restored and does not run yet: the container's master goes to its console
 //! (after its end)           poststart hooks
@@ -148,8 +150,9 @@ impl Restoring<'_, '_> {
                 if let Some(pid) = moment.pid {
                     self.take(pid)?;
                 }
-                create::run_hooks(self.making, &self.draft.record, self.spec.hooks().as_ref())
+                self.run_hooks(&[Kind::Prestart, Kind::CreateRuntime])
             }
+            "post-setup-namespaces" => self.run_hooks(&[Kind::CreateContainer]),
             "orphan-pts-master" => {
                 self.masters.extend(moment.descriptor);
                 Ok(())
@@ -160,6 +163,10 @@ impl Restoring<'_, '_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn run_hooks(&self, kinds: &[Kind]) -> Result<(), Error> {
+        create::run_hooks(self.making, &self.draft.record, self.spec.hooks().as_ref(), kinds)
     }
 
     /// Takes the first process, once.
