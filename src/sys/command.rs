@@ -33,12 +33,13 @@ pub fn join_before_exec(
 }
 
 /// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing
-/// spreads to the host.
+/// spreads to the host. What the host mounts still spreads to it, for a container's root may have been saved
+/// as a slave of such a mount, and CRIU joins it to the same peer group again.
 pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString) {
     let isolate = move || {
         super::namespace::unshare(UnshareFlags::NEWNS)?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c"/", private)?;
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(c"/", slave)?;
         Ok(rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?)
     };
     // SAFETY: as above, system calls only.

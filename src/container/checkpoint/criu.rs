@@ -2,7 +2,7 @@
 use super::protobuf::Message;
 use super::rpc::{self, Action, option};
 use super::worker::{Moment, Worker, find};
-use super::{CgroupsMode, CriuOptions};
+use super::{CgroupsMode, CriuOptions, log};
 use crate::container::Error;
 use rustix::process::Pid;
 use std::io;
@@ -107,7 +107,7 @@ impl Criu {
             return Ok(end.pid.and_then(Pid::from_raw));
         }
         let log = self.directories[1].join(log_name(self.action));
-        let cause = cause(&log).or(end.error).map(|cause| cause.trim().to_owned());
+        let cause = log::cause(&log).or(end.error).map(|cause| cause.trim().to_owned());
         let cause = cause.unwrap_or_else(|| end.status.to_string());
         let reason = format!("{cause}; see {}", log.display());
         Err(Error::Criu { action: self.action.word(), reason })
@@ -124,15 +124,6 @@ impl CgroupsMode {
             Self::Strict => 5,
         }
     }
-}
-
-/// The cause is the last error before CRIU gives up: what it could do without comes before it, and what
-/// came of giving up after it.
-fn cause(log: &Path) -> Option<String> {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let errors = text.lines().filter(|line| line.contains("Error ("));
-    errors.take_while(|line| !line.contains(" FAILED.")).last().map(str::to_owned)
 }
 
 fn log_name(action: Action) -> String {

@@ -13,6 +13,7 @@
 mod criu;
 mod dump;
 mod external;
+mod log;
 mod protobuf;
 mod restore;
 mod rpc;
