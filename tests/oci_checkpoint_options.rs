@@ -6,8 +6,11 @@ use common::criu::{self, require_criu};
 use common::{Bundle, Call, Scratch, eventually, program_exists, require};
 use serde_json::json;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A container that runs a script, the criu that saves it, and the directories of its images.
 struct Saved {
@@ -18,11 +21,15 @@ struct Saved {
 }
 
 impl Saved {
-    fn running(criu: PathBuf, name: &str, script: &str) -> Self {
+    fn new(criu: PathBuf, name: &str, script: &str) -> Self {
         let scratch = Scratch::new(name);
         let bundle = scratch.bundle(&["/bin/sh", "-c", script]);
         let id = scratch.name(name);
-        let container = Self { scratch, criu, bundle, id };
+        Self { scratch, criu, bundle, id }
+    }
+
+    fn running(criu: PathBuf, name: &str, script: &str) -> Self {
+        let container = Self::new(criu, name, script);
         container.run();
         container
     }
@@ -227,6 +234,22 @@ fn file_locks_are_saved_when_that_is_allowed_and_held_again() {
     let attempt = lock(nix::libc::LOCK_EX | nix::libc::LOCK_NB);
     let outcome = container.scratch.oci(["exec", &container.id, "/bin/sh", "-c", &attempt]).exits(1);
     assert_eq!(outcome.stdout, format!("errno {}\n", nix::libc::EAGAIN), "{outcome}");
+    container.end();
+}
+
+#[test]
+fn a_socket_whose_other_end_is_outside_is_saved_when_that_is_allowed() {
+    common::require_root!();
+    let found = require_criu!();
+    let container = Saved::new(found, "criusocket", "while true; do sleep 0.1; done");
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let mut run = Command::new(common::wharf_oci());
+    run.arg("--root").arg(container.scratch.oci_root());
+    run.args(["run", "--detach", "--bundle", container.bundle.arg(), &container.id]);
+    run.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(run.status().unwrap().success());
+    container.checkpoint("image", &["--leave-running"]).fails_with(&["criu dump failed", "--ext-unix-sk"]);
+    container.checkpoint("image", &["--ext-unix-sk"]).ok();
     container.end();
 }
 

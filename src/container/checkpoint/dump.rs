@@ -67,7 +67,7 @@ fn dump(container: &Container, options: &DumpOptions, mut status_file: Option<Fi
     // Its master is held by an engine or another caller, outside.
     criu.flag(option::ORPHAN_PTS_MASTER, has_terminal(&spec));
     if let Some(directory) = container.own_cgroup().freezer() {
-        criu.path(option::FREEZE_CGROUP, &directory);
+        criu.path(option::FREEZE_CGROUP, directory);
     }
     if let Some(parent) = &options.parent_path {
         check_parent(image, parent)?;

@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(negative.as_bytes(), b"\x08\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01");
         let mut unset = Message::default();
         unset.flag(9, false);
-        assert_eq!(unset.as_bytes(), []);
+        assert!(unset.as_bytes().is_empty());
     }
 
     #[test]
