@@ -6,11 +6,8 @@ use common::criu::{self, require_criu};
 use common::{Bundle, Call, Scratch, eventually, program_exists, require};
 use serde_json::json;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// A container that runs a script, the criu that saves it, and the directories of its images.
 struct Saved {
@@ -21,15 +18,11 @@ struct Saved {
 }
 
 impl Saved {
-    fn new(criu: PathBuf, name: &str, script: &str) -> Self {
+    fn running(criu: PathBuf, name: &str, script: &str) -> Self {
         let scratch = Scratch::new(name);
         let bundle = scratch.bundle(&["/bin/sh", "-c", script]);
         let id = scratch.name(name);
-        Self { scratch, criu, bundle, id }
-    }
-
-    fn running(criu: PathBuf, name: &str, script: &str) -> Self {
-        let container = Self::new(criu, name, script);
+        let container = Self { scratch, criu, bundle, id };
         container.run();
         container
     }
@@ -71,9 +64,10 @@ impl Saved {
     }
 }
 
-/// Fills 8 MiB of memory, says so, and answers each new /ask with what is left of it.
-const MEMORY: &str = "x=$(head -c 8388608 /dev/zero | tr '\\0' x); echo full > /filled; \
-     until test -e /ask; do sleep 0.1; done; echo ${#x} > /answer; while true; do sleep 1; done";
+/// Fills 8 MiB of memory, says so, and answers a line on /ask with what is left of it; one process alone, for
+/// busybox's children would have the same memory.
+const MEMORY: &str = "x=$(head -c 8388608 /dev/zero | tr '\\0' x); mkfifo /ask; exec 8<>/ask; echo full > /filled; \
+     read -r line <&8; echo ${#x} > /answer; read -r line <&8";
 const MEMORY_SIZE: u64 = 8_388_608;
 
 /// Bytes of memory in an image, as the file system counts them.
@@ -116,7 +110,7 @@ fn a_series_of_images_holds_what_has_changed_and_dedup_drops_what_is_replaced() 
     container.checkpoint("third", &["--parent-path", "../absent"]).fails_with(&["is no directory"]);
     container.checkpoint("third", &["--parent-path", "../second", "--auto-dedup"]).ok();
     container.restore("third", &[]).ok();
-    container.write("ask", "");
+    container.write("ask", "how much\n");
     eventually("it has its memory", || container.read("answer") == format!("{MEMORY_SIZE}\n"));
     container.end();
 }
@@ -142,7 +136,7 @@ fn a_page_server_gets_the_memory_in_place_of_the_image() {
         std::fs::copy(entry.path(), container.directory("image").join(entry.file_name())).unwrap();
     }
     container.restore("image", &[]).ok();
-    container.write("ask", "");
+    container.write("ask", "how much\n");
     eventually("it has its memory", || container.read("answer") == format!("{MEMORY_SIZE}\n"));
     container.end();
 }
@@ -186,7 +180,7 @@ fn memory_moves_lazily_and_the_status_descriptor_tells_when_it_can() {
     let other = container.scratch.name("lazily");
     let call = container.scratch.oci(["restore", "--detach", "--lazy-pages", "--image-path"]).arg(&image);
     criu::with(call.args(["--bundle", container.bundle.arg(), &other]), &container.criu).ok();
-    container.write("ask", "");
+    container.write("ask", "how much\n");
     eventually("it has its memory", || container.read("answer") == format!("{MEMORY_SIZE}\n"));
     assert!(server.wait().success());
     assert!(saving.wait().success());
@@ -234,22 +228,6 @@ fn file_locks_are_saved_when_that_is_allowed_and_held_again() {
     let attempt = lock(nix::libc::LOCK_EX | nix::libc::LOCK_NB);
     let outcome = container.scratch.oci(["exec", &container.id, "/bin/sh", "-c", &attempt]).exits(1);
     assert_eq!(outcome.stdout, format!("errno {}\n", nix::libc::EAGAIN), "{outcome}");
-    container.end();
-}
-
-#[test]
-fn a_socket_whose_other_end_is_outside_is_saved_when_that_is_allowed() {
-    common::require_root!();
-    let found = require_criu!();
-    let container = Saved::new(found, "criusocket", "while true; do sleep 0.1; done");
-    let (_ours, theirs) = UnixStream::pair().unwrap();
-    let mut run = Command::new(common::wharf_oci());
-    run.arg("--root").arg(container.scratch.oci_root());
-    run.args(["run", "--detach", "--bundle", container.bundle.arg(), &container.id]);
-    run.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(run.status().unwrap().success());
-    container.checkpoint("image", &["--leave-running"]).fails_with(&["criu dump failed", "--ext-unix-sk"]);
-    container.checkpoint("image", &["--ext-unix-sk"]).ok();
     container.end();
 }
 
