@@ -32,15 +32,14 @@ pub fn join_before_exec(
     unsafe { command.pre_exec(join) };
 }
 
-/// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing
-/// spreads to the host. What the host mounts still spreads to it, for a container's root may have been saved
-/// as a slave of such a mount, and CRIU joins it to the same peer group again.
-pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString) {
-    let isolate = move || {
+/// Has the command's process work in a mount namespace of its own, from which nothing spreads to the host. What
+/// the host mounts still spreads to it: a container's mounts may have been saved as slaves of the host's, and
+/// CRIU joins them to the same peer groups again.
+pub fn isolate_before_exec(command: &mut Command) {
+    let isolate = || {
         super::namespace::unshare(UnshareFlags::NEWNS)?;
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c"/", slave)?;
-        Ok(rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?)
+        Ok(rustix::mount::mount_change(c"/", slave)?)
     };
     // SAFETY: as above, system calls only.
     unsafe { command.pre_exec(isolate) };

@@ -27,10 +27,8 @@ use crate::sandbox::Init;
 use crate::sys::command::isolate_before_exec;
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// What only `restore` decides.
@@ -95,16 +93,13 @@ fn make(
     if let Some(work) = &options.criu.work_path {
         fs::create_dir_all(work).map_err(bundle_error("make", work))?;
     }
-    let root = directory.make_criu_root()?;
-    let criu = request(draft, spec, options, &root)?;
-    let (rootfs, at) = (nul(&draft.record.rootfs)?, nul(&root)?);
-    let worker = criu.start(|command| isolate_before_exec(command, rootfs, at))?;
+    let criu = request(draft, spec, options)?;
+    let worker = criu.start(isolate_before_exec)?;
     if let Some(pid) = worker.pid() {
         making.admit(draft, pid)?;
     }
     let mut restoring = Restoring { making, draft, spec, console, masters: Vec::new() };
     let restored = criu.ask(worker, &mut |moment| restoring.attend(moment))?;
-    directory.remove_criu_root()?;
     if let Some(pid) = restored {
         restoring.take(pid)?;
     }
@@ -116,12 +111,14 @@ fn make(
 }
 
 /// The restored process becomes a child of ours.
-fn request(draft: &Draft, spec: &Spec, options: &RestoreOptions, root: &Path) -> Result<Criu, Error> {
+fn request(draft: &Draft, spec: &Spec, options: &RestoreOptions) -> Result<Criu, Error> {
     let mut criu = Criu::new(Action::Restore, &options.criu)?;
     criu.flag(option::RST_SIBLING, true);
     criu.flag(option::NOTIFY_SCRIPTS, true);
     criu.flag(option::ORPHAN_PTS_MASTER, has_terminal(spec));
-    criu.path(option::ROOT, root);
+    // Not bound anywhere else: a mount can join the peer group of its master only by way of a mount that
+    // shows as much of the file system, which CRIU looks for at this path and above.
+    criu.path(option::ROOT, &draft.record.rootfs);
     criu.message(option::CG_ROOT, &rpc::cgroup_root(draft.cgroup_path.as_str()));
     if let Some(profile) = &options.lsm_profile {
         criu.text(option::LSM_PROFILE, profile);
@@ -182,8 +179,4 @@ impl Restoring<'_, '_> {
         self.draft.record.process = Some(self.making.take(Init { pid, pidfd })?);
         Ok(())
     }
-}
-
-fn nul(path: &Path) -> Result<CString, Error> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|error| bundle_error("name", path)(error.into()))
 }
