@@ -95,9 +95,7 @@ fn make(
     }
     let criu = request(draft, spec, options)?;
     let worker = criu.start(isolate_before_exec)?;
-    if let Some(pid) = worker.pid() {
-        making.admit(draft, pid)?;
-    }
+    making.admit(draft, worker.pid())?;
     let mut restoring = Restoring { making, draft, spec, console, masters: Vec::new() };
     let restored = criu.ask(worker, &mut |moment| restoring.attend(moment))?;
     if let Some(pid) = restored {

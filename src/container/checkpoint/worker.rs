@@ -70,8 +70,8 @@ impl Worker {
     }
 
     /// Its process.
-    pub(super) fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Opens directories as it sees them, in its own mount namespace.
