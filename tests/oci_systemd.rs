@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
+use common::criu::{self, require_criu};
 use common::{Bundle, Call, Scratch, eventually, require, require_root, systemd_runs};
 use serde_json::{Value, json};
 
@@ -177,6 +178,44 @@ fn a_scope_follows_the_container_through_its_life() {
     // systemd ends a scope whose last process has gone.
     eventually("the scope has ended", || is_gone(&unit));
     scratch.oci(["delete", &id]).ok();
+    scratch.assert_clean();
+}
+
+#[test]
+fn a_restored_container_has_a_scope_with_its_limits_too() {
+    require_root!();
+    require!(systemd_runs(), "needs systemd as the first process");
+    let found = require_criu!();
+    let scratch = Scratch::new("scopecriu");
+    let id = scratch.name("scopecriu");
+    let bundle = sleeping(&scratch, "whtest-criu.slice", &id, &json!({"pids": {"limit": 50}}));
+    run_detached(&scratch, &bundle, &id);
+    let unit = format!("test-{id}.scope");
+    let image = scratch.path().join("image").to_str().unwrap().to_owned();
+    criu::with(scratch.oci(["checkpoint", "--image-path", &image, &id]), &found).ok();
+    assert!(is_gone(&unit));
+    let restore = |id: &str| {
+        let call = scratch.oci(["--systemd-cgroup", "restore", "--detach", "--image-path", &image]);
+        criu::with(call, &found).args(["--bundle", bundle.arg(), id])
+    };
+    restore(&id).ok();
+    let group = cgroup_of(&scratch, &id);
+    assert_eq!(group, format!("/whtest.slice/whtest-criu.slice/{unit}"));
+    assert_eq!(shown(&unit, "ActiveState"), "active");
+    assert_eq!((shown(&unit, "TasksMax"), file(&group, "pids.max")), ("50".to_owned(), "50".to_owned()));
+    // CRIU itself was its first process, and has left.
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
+    assert_eq!(file(&group, "cgroup.procs"), pid);
+    scratch.oci(["update", "--pids-limit", "60", &id]).ok();
+    assert_eq!((shown(&unit, "TasksMax"), file(&group, "pids.max")), ("60".to_owned(), "60".to_owned()));
+    // A second one of the same scope is refused, and the first one lives on.
+    restore(&scratch.name("other")).fails_with(&["linux.cgroupsPath", "is not empty"]);
+    assert_eq!(shown(&unit, "ActiveState"), "active");
+    scratch.oci(["delete", "--force", &id]).ok();
+    assert!(is_gone(&unit));
+    std::fs::remove_file(scratch.path().join("image/inventory.img")).unwrap();
+    restore(&id).fails_with(&["criu restore failed"]);
+    assert!(is_gone(&unit));
     scratch.assert_clean();
 }
 

@@ -89,3 +89,20 @@ fn a_refused_update_changes_nothing_and_names_the_limit() {
     scratch.oci(["delete", &id]).ok();
     scratch.assert_clean();
 }
+
+#[test]
+fn schemata_are_for_containers_with_a_class_of_service() {
+    common::require_root!();
+    let scratch = Scratch::new("updaterdt");
+    let bundle = sleeping(&scratch);
+    let id = scratch.name("updaterdt");
+    scratch.oci(["run", "--detach", "--bundle", bundle.arg(), &id]).ok();
+    let before = limit(&scratch, &id, "pids", ["pids.max", "pids.max"]);
+    for option in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
+        let update = scratch.oci(["update", option, "--pids-limit", "60", &id]);
+        update.fails_with(&["update: linux.intelRdt", "no class of service"]);
+    }
+    assert_eq!(limit(&scratch, &id, "pids", ["pids.max", "pids.max"]), before);
+    scratch.oci(["delete", "--force", &id]).ok();
+    scratch.assert_clean();
+}

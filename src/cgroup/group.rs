@@ -153,17 +153,17 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The files that a process enters the group by, one for each hierarchy, open for writing.
+    /// Moves a process that was cloned elsewhere into the group in every hierarchy. As with [`Cgroup::add`],
+    /// the first one brings a scope of systemd about.
     ///
     /// # Errors
-    /// Names the file.
-    pub fn processes_files(&self) -> Result<Vec<OwnedFd>, Error> {
-        let open = |directory: &Path| {
-            let path = directory.join("cgroup.procs");
-            rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| Error::file("open", &path)(errno.into()))
-        };
-        self.record.directories().into_iter().map(open).collect()
+    /// Names the hierarchy, or what systemd says.
+    pub fn enter(&self, pid: Pid) -> Result<(), Error> {
+        self.add(pid)?;
+        match &self.record.v2 {
+            Some(directory) => tree::write(directory, "cgroup.procs", &pid.as_raw_nonzero().to_string()),
+            None => Ok(()),
+        }
     }
 
     /// Every process in the group and below, host pids.

@@ -75,13 +75,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         Some(socket) => Start::ByAnyone(rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(state_error)?),
         None => Start::ByCreator,
     };
-    let console_socket = match (options.console, &options.console_socket) {
-        (None, Some(path)) => {
-            let failed = |source| Error::Console { path: path.clone(), source };
-            Some(connect_socket(path).map_err(failed)?)
-        }
-        (connected, _) => connected,
-    };
+    let console_socket = connect_console(options.console, options.console_socket.as_deref())?;
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(draft.record.rootfs.clone())),
         bundle: draft.record.bundle.clone(),
@@ -99,6 +93,20 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
 }
 
+/// The socket that gets the terminal's master: one that is connected already, or that at the path.
+pub(super) fn connect_console(
+    connected: Option<OwnedFd>,
+    path: Option<&Path>,
+) -> Result<Option<OwnedFd>, Error> {
+    match (connected, path) {
+        (None, Some(path)) => {
+            let failed = |source| Error::Console { path: path.to_owned(), source };
+            Ok(Some(connect_socket(path).map_err(failed)?))
+        }
+        (connected, _) => Ok(connected),
+    }
+}
+
 fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Error> {
     making.lay(&prepared.draft)?;
     let directory = making.directory;
@@ -111,26 +119,36 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Err
     let (init, rest) = sandbox::begin(&prepared.plan, making.cgroup.as_ref())?;
     let record = &mut prepared.draft.record;
     record.process = Some(making.take(init)?);
-    run_hooks(making, record, prepared.hooks.as_ref())?;
+    run_hooks(making, record, prepared.hooks.as_ref(), &HOOKS)?;
     let connection = rest.finish(&prepared.plan)?;
     record.phase = Phase::Created;
     record.write(directory)?;
     Ok(connection)
 }
 
-fn run_hooks(making: &Making<'_>, record: &Record, hooks: Option<&Hooks>) -> Result<(), Error> {
-    let kinds = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+/// Hooks that belong to the making of a container, in their order.
+const HOOKS: [Kind; 3] = [Kind::Prestart, Kind::CreateRuntime, Kind::CreateContainer];
+
+/// Runs hooks of create, kind after kind.
+pub(super) fn run_hooks(
+    making: &Making<'_>,
+    record: &Record,
+    hooks: Option<&Hooks>,
+    kinds: &[Kind],
+) -> Result<(), Error> {
     let Some(init) = making.init.as_ref().filter(|_| kinds.iter().any(|kind| hooks::any(hooks, *kind)))
     else {
         return Ok(());
     };
     // A hook may run for long, and `delete --force` must find the process meanwhile.
     record.write(making.directory)?;
-    let state = State::new(record, Status::Creating);
-    let json = state.to_json();
-    let runtime = Place::Runtime(&record.bundle);
-    hooks::run(hooks, Kind::Prestart, &json, runtime)?;
-    hooks::run(hooks, Kind::CreateRuntime, &json, runtime)?;
-    let json = state.seen_inside(record)?.to_json();
-    hooks::run(hooks, Kind::CreateContainer, &json, Place::Namespaces(init, &record.rootfs))
+    for kind in kinds {
+        let state = State::new(record, Status::Creating);
+        let (state, place) = match kind {
+            Kind::CreateContainer => (state.seen_inside(record)?, Place::Namespaces(init, &record.rootfs)),
+            _ => (state, Place::Runtime(&record.bundle)),
+        };
+        hooks::run(hooks, *kind, &state.to_json(), place)?;
+    }
+    Ok(())
 }

@@ -5,7 +5,6 @@
 //! | `state.json` | the [`super::record::Record`]; written before anything of the container exists |
 //! | `config.json` | the configuration the container was made from; `exec` needs it |
 //! | `start.sock` | the socket on which the first process awaits `start` |
-//! | `criu.pid`, `criu-root` | while `restore` is at work: CRIU's answer, and its place for the root |
 //!
 //! Files are replaced atomically, so readers need no lock. The directory itself carries the lock.
 use super::{ContainerId, Error, lock::Lock};
@@ -18,8 +17,6 @@ pub(super) const STATE_FILE: &str = "state.json";
 const NEW_STATE_FILE: &str = "state.json.new";
 pub(super) const CONFIG_FILE: &str = super::config::CONFIG_FILE;
 pub(super) const START_SOCKET: &str = "start.sock";
-pub(super) const CRIU_PID_FILE: &str = "criu.pid";
-const CRIU_ROOT: &str = "criu-root";
 
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -174,27 +171,10 @@ impl StateDirectory {
             Err(errno) => return Err(self.error("remove")(errno)),
         }
         // Only there when the container was never started, or a command was killed.
-        for name in [START_SOCKET, NEW_STATE_FILE, CRIU_PID_FILE] {
+        for name in [START_SOCKET, NEW_STATE_FILE] {
             self.remove_file(name)?;
         }
-        self.remove_criu_root()?;
         fs::rmdir(&self.path).map_err(self.error("remove"))
-    }
-
-    /// Makes the directory at which CRIU sees the root file system, in a mount namespace of its own.
-    pub(super) fn make_criu_root(&self) -> Result<PathBuf, Error> {
-        match fs::mkdirat(&self.fd, CRIU_ROOT, DIRECTORY_MODE) {
-            Ok(()) | Err(Errno::EXIST) => Ok(self.path_of(CRIU_ROOT)),
-            Err(errno) => Err(state_error("make", &self.path_of(CRIU_ROOT))(errno)),
-        }
-    }
-
-    /// Takes it back.
-    pub(super) fn remove_criu_root(&self) -> Result<(), Error> {
-        match fs::unlinkat(&self.fd, CRIU_ROOT, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(state_error("remove", &self.path_of(CRIU_ROOT))(errno)),
-        }
     }
 
     fn error(&self, action: &'static str) -> impl Fn(Errno) -> Error + '_ {

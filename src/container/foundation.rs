@@ -10,7 +10,7 @@ use super::{Child, ContainerId, Error, Status, config};
 use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies, Resources};
 use crate::sandbox::{Caller, Init};
 use oci_spec::runtime::{Hooks, Spec};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -146,6 +146,15 @@ impl<'a> Making<'a> {
             groups.make()?;
         }
         self.directory.write(CONFIG_FILE, &draft.config, false)
+    }
+
+    /// Moves a process that waits, and with it all that it is going to make, into the cgroup and the class of
+    /// service.
+    pub(super) fn admit(&self, draft: &Draft, pid: Pid) -> Result<(), Error> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.enter(pid)?;
+        }
+        draft.resctrl.as_ref().map_or(Ok(()), |groups| groups.record.add(pid))
     }
 
     /// Takes the first process, which is a child of the caller.

@@ -52,7 +52,7 @@ pub use status::Status;
 use crate::cgroup::{Below, Cgroup};
 use crate::sandbox::{Rootfs, Stdio};
 use directory::StateDirectory;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Process, Spec};
 use record::{Phase, Record};
 use rustix::process::Pid;
 use status::{ProcessIdentity, Progress};
@@ -264,7 +264,7 @@ impl Container {
     ///
     /// # Errors
     /// In CRIU's words, with the path of its log; the container goes on.
-    pub fn checkpoint(self, options: &DumpOptions) -> Result<(), Error> {
+    pub fn checkpoint(self, options: DumpOptions) -> Result<(), Error> {
         checkpoint::checkpoint(self, options)
     }
 
@@ -278,7 +278,7 @@ impl Container {
         id: &ContainerId,
         bundle: &Path,
         spec: &Spec,
-        options: &RestoreOptions,
+        options: RestoreOptions,
     ) -> Result<(Self, Child), Error> {
         checkpoint::restore(state_root, id, bundle, spec, options)
     }
@@ -291,12 +291,17 @@ impl Container {
         pause::pause(self)
     }
 
-    /// Changes its limits; what is not given stays. Returns what has no effect and stops nothing.
+    /// Changes its limits, and the schemata of its own class of service; what is not given stays. Returns what
+    /// has no effect and stops nothing.
     ///
     /// # Errors
     /// Names the JSON path of the limit that is refused, after which all are as before.
-    pub fn update(&self, resources: &LinuxResources) -> Result<Vec<String>, Error> {
-        update::update(self, resources)
+    pub fn update(
+        &self,
+        resources: &LinuxResources,
+        rdt: Option<&LinuxIntelRdt>,
+    ) -> Result<Vec<String>, Error> {
+        update::update(self, resources, rdt)
     }
 
     /// Thaws.

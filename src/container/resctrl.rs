@@ -3,6 +3,7 @@
 use super::{ContainerId, Error};
 use oci_spec::runtime::LinuxIntelRdt;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -84,7 +85,7 @@ impl Groups {
         let Record { class, monitoring, .. } = &self.record;
         if !self.preconfigured {
             match fs::create_dir(class) {
-                Ok(()) => self.write_schemata()?,
+                Ok(()) => write_schemata(class, &self.schemata)?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && self.record.owned => {
                     return Err(failed("make", class, error));
                 }
@@ -96,23 +97,6 @@ impl Groups {
             Some(group) => fs::create_dir(group).map_err(|error| failed("make", group, error)),
             None => Ok(()),
         }
-    }
-
-    fn write_schemata(&self) -> Result<(), Error> {
-        if self.schemata.is_empty() {
-            return Ok(());
-        }
-        let file = self.record.class.join("schemata");
-        let text: String = self.schemata.iter().map(|line| format!("{line}\n")).collect();
-        fs::write(&file, text).map_err(|error| {
-            let told = fs::read_to_string(Path::new(MOUNT).join("info/last_cmd_status")).unwrap_or_default();
-            let error = if told.trim().is_empty() {
-                error
-            } else {
-                io::Error::new(error.kind(), format!("{error} ({})", told.trim()))
-            };
-            failed("write", &file, error)
-        })
     }
 
     fn compare_schemata(&self) -> Result<(), Error> {
@@ -143,6 +127,32 @@ impl Record {
             .collect()
     }
 
+    /// Moves a process into the groups.
+    pub(super) fn add(&self, pid: Pid) -> Result<(), Error> {
+        let text = pid.as_raw_nonzero().to_string();
+        self.task_files()
+            .iter()
+            .try_for_each(|file| fs::write(file, &text).map_err(|error| failed("write", file, error)))
+    }
+
+    /// Gives the container's own class the schemata that are asked for; a class that others may be in is
+    /// theirs to change. Returns what takes it back.
+    pub(super) fn update(&self, rdt: &LinuxIntelRdt) -> Result<Former, Error> {
+        if !self.owned {
+            let reason = format!(
+                "{} is not the container's own class of service, and others may be in it; write its schemata file \
+                 yourself",
+                self.class.display()
+            );
+            return Err(Error::config("linux.intelRdt.closID", reason));
+        }
+        let lines = schemata(self.class.parent().unwrap_or(Path::new(MOUNT)), rdt)?;
+        let former = Former::of(&self.class, &lines)?;
+        // Of several lines the kernel may have taken some before it refused one.
+        write_schemata(&self.class, &lines).inspect_err(|_| former.put_back())?;
+        Ok(former)
+    }
+
     /// Removes what goes with the container; what is not there is no error.
     pub(super) fn remove(&self) -> Result<(), Error> {
         let owned = self.owned.then_some(&self.class);
@@ -156,6 +166,48 @@ impl Record {
         }
         Ok(())
     }
+}
+
+/// The schemata of a class before an update: the lines of the resources that it changes.
+#[derive(Debug)]
+pub(super) struct Former {
+    class: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Former {
+    fn of(class: &Path, new: &[String]) -> Result<Self, Error> {
+        let resource = |line: &str| line.split_once(':').map(|(resource, _)| resource.trim().to_owned());
+        let changed: Vec<_> = new.iter().filter_map(|line| resource(line)).collect();
+        let file = class.join("schemata");
+        let text = fs::read_to_string(&file).map_err(|error| failed("read", &file, error))?;
+        let is_changed = |line: &&str| resource(line).is_some_and(|resource| changed.contains(&resource));
+        let lines = text.lines().filter(is_changed).map(|line| line.trim().to_owned()).collect();
+        Ok(Self { class: class.to_owned(), lines })
+    }
+
+    pub(super) fn put_back(&self) {
+        // The error that led here is the one to report.
+        let _ = write_schemata(&self.class, &self.lines);
+    }
+}
+
+/// Writes lines to a class; resources and domains that they do not name stay as they are.
+fn write_schemata(class: &Path, lines: &[String]) -> Result<(), Error> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let file = class.join("schemata");
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&file, text).map_err(|error| {
+        let told = fs::read_to_string(Path::new(MOUNT).join("info/last_cmd_status")).unwrap_or_default();
+        let error = if told.trim().is_empty() {
+            error
+        } else {
+            io::Error::new(error.kind(), format!("{error} ({})", told.trim()))
+        };
+        failed("write", &file, error)
+    })
 }
 
 /// `schemata` as it is, or the two older fields; of these, memBwSchema is the only one for bandwidth.
@@ -295,6 +347,37 @@ mod tests {
         let other = tree.groups(&json!({"closID": "gold", "schemata": ["L3:0=3"]})).expect("compile");
         let error = other.make().expect_err("differs").to_string();
         assert!(error.contains("linux.intelRdt.closID") && error.contains("L3:0"), "{error}");
+    }
+
+    #[test]
+    fn an_update_changes_the_containers_own_class_and_can_be_taken_back() {
+        let tree = Tree::new(&["L3", "MB"]);
+        let update = |record: &Record, rdt: Value| {
+            let rdt: LinuxIntelRdt = serde_json::from_value(rdt).expect("intelRdt");
+            record.update(&rdt).map_err(|error| error.to_string())
+        };
+        let own = tree.groups(&json!({"l3CacheSchema": "L3:0=f"})).expect("compile").record;
+        tree.class("web", "    MB:0= 50;1=100\n    L3:0=f;1=ff\n");
+        let read = || fs::read_to_string(tree.0.path().join("web/schemata")).expect("schemata");
+        let former = update(&own, json!({"l3CacheSchema": "L3:0=3\nMB:0=70", "memBwSchema": "MB:1=20"}));
+        assert_eq!(read(), "L3:0=3\nMB:1=20\n");
+        former.expect("updated").put_back();
+        assert_eq!(read(), "MB:0= 50;1=100\nL3:0=f;1=ff\n");
+        // What is not changed is not put back either.
+        update(&own, json!({"memBwSchema": "MB:0=10"})).expect("updated").put_back();
+        assert_eq!(read(), "MB:0= 50;1=100\n");
+        for (rdt, words) in [
+            (json!({"l3CacheSchema": "L2:0=3"}), ["linux.intelRdt.l3CacheSchema: ", "no L2"]),
+            (json!({"memBwSchema": "fifty"}), ["linux.intelRdt.memBwSchema: ", "fifty"]),
+        ] {
+            let error = update(&own, rdt).expect_err("refused");
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+        tree.class("gold", "L3:0=f\n");
+        let shared = tree.groups(&json!({"closID": "gold"})).expect("compile").record;
+        let error = update(&shared, json!({"l3CacheSchema": "L3:0=3"})).expect_err("refused");
+        assert!(error.contains("closID") && error.contains("others may be in it"), "{error}");
+        assert_eq!(fs::read_to_string(tree.0.path().join("gold/schemata")).expect("schemata"), "L3:0=f\n");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(super) fn check_devpts(directory: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Sends the master with `SCM_RIGHTS`, as runc's console sockets expect it.
-pub(super) fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
+///
+/// # Errors
+/// The kernel's, see `sendmsg(2)`.
+pub fn send_master(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Errno> {
     descriptor::send(socket, b"/dev/ptmx", Some(master), SendFlags::empty())
 }

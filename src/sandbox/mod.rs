@@ -46,8 +46,10 @@ mod view;
 
 pub use caller::Caller;
 pub use capabilities::Error as CapabilityError;
+pub use console::send_master;
 pub use mounts::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, ExecInputs, Inputs, Plan, Rootfs, Start, Stdio};
+pub use process::check_terminal;
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};
 pub use start::{release, start};
 

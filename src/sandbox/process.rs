@@ -164,7 +164,11 @@ pub(super) fn oom_score_adj(process: &Process) -> Result<Option<CString>, Error>
     Ok(CString::new(value.to_string()).ok())
 }
 
-pub(super) fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {
+/// `process.terminal` and a console socket go together.
+///
+/// # Errors
+/// Names the JSON path.
+pub fn check_terminal(terminal: bool, has_socket: bool) -> Result<(), Error> {
     match (terminal, has_socket) {
         (true, false) => Err(Error::config(
             "process.terminal",

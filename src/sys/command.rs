@@ -77,19 +77,14 @@ fn await_and_end(child: BorrowedFd<'_>) -> std::io::Result<()> {
     exit_now(status.unwrap_or(1))
 }
 
-/// Has the command's process work in a mount namespace of its own, where `root` is bound at `at` and nothing
-/// spreads to the host, and in the cgroups of these open `cgroup.procs` files.
-pub fn isolate_before_exec(command: &mut Command, root: CString, at: CString, groups: Vec<OwnedFd>) {
-    let isolate = move || {
+/// Has the command's process work in a mount namespace of its own, from which nothing spreads to the host. What
+/// the host mounts still spreads to it: a container's mounts may have been saved as slaves of the host's, and
+/// CRIU joins them to the same peer groups again.
+pub fn isolate_before_exec(command: &mut Command) {
+    let isolate = || {
         super::namespace::unshare(UnshareFlags::NEWNS)?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c"/", private)?;
-        rustix::mount::mount_bind_recursive(root.as_c_str(), at.as_c_str())?;
-        for group in &groups {
-            // 0 stands for the writer itself, cgroups(7).
-            rustix::io::write(group, b"0")?;
-        }
-        Ok(())
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        Ok(rustix::mount::mount_change(c"/", slave)?)
     };
     // SAFETY: as above, system calls only.
     unsafe { command.pre_exec(isolate) };

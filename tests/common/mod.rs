@@ -25,6 +25,7 @@
 mod bundle;
 mod call;
 pub(crate) mod cgroups;
+pub(crate) mod criu;
 mod fixtures;
 mod leftovers;
 mod requirements;

@@ -1,8 +1,10 @@
 //! `wharf-oci checkpoint`
 use super::context::Context;
 use crate::container::{CgroupsMode, Container, ContainerId, CriuOptions, DumpOptions, PageServer};
+use crate::sys::fd;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use std::fs::File;
 use std::path::PathBuf;
 
 /// Save a running container with CRIU, to be restored later
@@ -100,16 +102,18 @@ impl From<&CriuArguments> for CriuOptions {
 
 impl Checkpoint {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        // Before anything of ours could have that number; runc's own "none", which engines pass, is negative.
+        let status = self.status_fd.filter(|number| *number >= 0).map(fd::adopt).transpose();
+        let status = status.context("--status-fd: the file descriptor is not open")?;
         let container = Container::load(context.root()?, &self.id)?;
-        container.checkpoint(&DumpOptions {
+        container.checkpoint(DumpOptions {
             criu: (&self.criu).into(),
             parent_path: self.parent_path.clone(),
             leave_running: self.leave_running,
             pre_dump: self.pre_dump,
             tcp_skip_in_flight: self.tcp_skip_in_flight,
             page_server: self.page_server.clone(),
-            // runc's own "none", which engines pass.
-            status_fd: self.status_fd.filter(|number| *number >= 0),
+            status: status.map(File::from),
         })?;
         Ok(0)
     }

@@ -3,7 +3,9 @@ use super::context::Context;
 use crate::container::{Container, ContainerId, parse_resources};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use oci_spec::runtime::{LinuxBlockIoBuilder, LinuxCpu, LinuxMemory, LinuxPidsBuilder, LinuxResources};
+use oci_spec::runtime::{
+    LinuxBlockIoBuilder, LinuxCpu, LinuxIntelRdt, LinuxMemory, LinuxPidsBuilder, LinuxResources,
+};
 use std::io::Read as _;
 
 /// Change the resource limits of a container; what is not given stays as it is
@@ -71,10 +73,10 @@ struct Limits {
     /// Processes and threads; -1 is no limit
     #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// Schema of the L3 cache, Intel RDT
+    /// Schema of the L3 cache for the container's own class of service, such as L3:0=f;1=f0
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Schema of the memory bandwidth, Intel RDT
+    /// Schema of the memory bandwidth for the container's own class of service, such as MB:0=50
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
 }
@@ -86,7 +88,9 @@ impl Update {
             Some(file) => read(file)?,
             None => self.limits.resources()?,
         };
-        container.update(&resources)?.iter().for_each(|warning| context.log.warning(warning));
+        let rdt = self.limits.rdt();
+        let warnings = container.update(&resources, rdt.as_ref())?;
+        warnings.iter().for_each(|warning| context.log.warning(warning));
         Ok(0)
     }
 }
@@ -108,11 +112,6 @@ impl Limits {
                 "--kernel-memory and --kernel-memory-tcp: the kernel has no such limits any more; leave them out"
             );
         }
-        if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
-            bail!(
-                "--l3-cache-schema and --mem-bw-schema are not supported by update: set linux.intelRdt in the config"
-            );
-        }
         let mut resources = LinuxResources::default();
         resources.set_devices(None).set_cpu(Some(self.cpu())).set_memory(Some(self.memory()));
         if let Some(limit) = self.pids_limit {
@@ -122,6 +121,15 @@ impl Limits {
             resources.set_block_io(Some(LinuxBlockIoBuilder::default().weight(weight).build()?));
         }
         Ok(resources)
+    }
+
+    fn rdt(&self) -> Option<LinuxIntelRdt> {
+        if self.l3_cache_schema.is_none() && self.mem_bw_schema.is_none() {
+            return None;
+        }
+        let mut rdt = LinuxIntelRdt::default();
+        rdt.set_l3_cache_schema(self.l3_cache_schema.clone()).set_mem_bw_schema(self.mem_bw_schema.clone());
+        Some(rdt)
     }
 
     fn cpu(&self) -> LinuxCpu {

@@ -1,11 +1,14 @@
 //! `checkpoint`: from a running container to an image.
 use super::criu::{Criu, bundle_error};
-use super::{CriuOptions, external, streams};
+use super::rpc::{self, Action, option};
+use super::{CriuOptions, external, has_terminal, streams};
 use crate::container::{Container, Error, Status};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 /// What only `checkpoint` decides.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct DumpOptions {
     /// What restore decides too.
     pub criu: CriuOptions,
@@ -19,8 +22,8 @@ pub struct DumpOptions {
     pub tcp_skip_in_flight: bool,
     /// Where pages are sent instead of into files.
     pub page_server: Option<PageServer>,
-    /// A descriptor of the caller on which CRIU says that pages can be asked for.
-    pub status_fd: Option<i32>,
+    /// Gets a zero byte, and is closed, when pages can be asked for.
+    pub status: Option<File>,
 }
 
 /// A server of `criu page-server`.
@@ -33,15 +36,16 @@ pub struct PageServer {
 }
 
 /// Saves the container. One that does not go on is deleted.
-pub(in crate::container) fn checkpoint(container: Container, options: &DumpOptions) -> Result<(), Error> {
-    dump(&container, options)?;
+pub(in crate::container) fn checkpoint(container: Container, mut options: DumpOptions) -> Result<(), Error> {
+    let status = options.status.take();
+    dump(&container, &options, status)?;
     if !options.leave_running && !options.pre_dump {
         container.delete(true)?;
     }
     Ok(())
 }
 
-fn dump(container: &Container, options: &DumpOptions) -> Result<(), Error> {
+fn dump(container: &Container, options: &DumpOptions, mut status_file: Option<File>) -> Result<(), Error> {
     super::must_be_host_root("dump")?;
     let _lock = container.directory.lock()?;
     let status = container.status_under_lock()?;
@@ -50,45 +54,46 @@ fn dump(container: &Container, options: &DumpOptions) -> Result<(), Error> {
         return Err(Error::WrongStatus { action: "checkpoint", id, status });
     }
     let spec = container.config()?;
-    if spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false) {
-        let reason = "is true; a container with a terminal cannot be checkpointed, for the terminal's master is held outside";
-        return Err(Error::config("process.terminal", reason));
-    }
     let image = &options.criu.image_path;
     for directory in [Some(image), options.criu.work_path.as_ref()].into_iter().flatten() {
         std::fs::create_dir_all(directory).map_err(bundle_error("make", directory))?;
     }
-    let mut criu = Criu::new(if options.pre_dump { "pre-dump" } else { "dump" }, &options.criu)?;
+    let mut criu = Criu::new(if options.pre_dump { Action::PreDump } else { Action::Dump }, &options.criu)?;
     let pid = container.raw_pid();
-    criu.option("--tree", pid.to_string());
-    criu.option("--root", &container.record.rootfs);
-    criu.flag("--leave-running", options.leave_running);
-    criu.flag("--track-mem", options.pre_dump);
-    criu.flag("--skip-in-flight", options.tcp_skip_in_flight);
+    criu.number(option::PID, i64::from(pid));
+    criu.path(option::ROOT, &container.record.rootfs);
+    criu.flag(option::LEAVE_RUNNING, options.leave_running);
+    criu.flag(option::TRACK_MEM, options.pre_dump || options.parent_path.is_some());
+    criu.flag(option::TCP_SKIP_IN_FLIGHT, options.tcp_skip_in_flight);
+    // Its master is held by an engine or another caller, outside.
+    criu.flag(option::ORPHAN_PTS_MASTER, has_terminal(&spec));
     if let Some(directory) = container.own_cgroup().freezer() {
-        criu.option("--freeze-cgroup", directory);
+        criu.path(option::FREEZE_CGROUP, directory);
     }
     if let Some(parent) = &options.parent_path {
         check_parent(image, parent)?;
-        criu.option("--prev-images-dir", parent);
-        criu.flag("--track-mem", !options.pre_dump);
+        criu.path(option::PARENT_IMG, parent);
     }
     if let Some(server) = &options.page_server {
-        criu.argument("--page-server");
-        criu.option("--address", &server.address);
-        criu.option("--port", server.port.to_string());
-    }
-    if let Some(number) = options.status_fd {
-        criu.option("--status-fd", number.to_string());
+        criu.message(option::PAGE_SERVER, &rpc::page_server(&server.address, server.port));
     }
     external::name_for_dump(&mut criu, &spec, pid)?;
     if !options.pre_dump {
         streams::remember(&mut criu, pid, image)?;
     }
-    criu.run(|_| {})
+    criu.flag(option::NOTIFY_SCRIPTS, status_file.is_some());
+    let worker = criu.start(|_| {})?;
+    criu.ask(worker, &mut |moment| match status_file.take_if(|_| moment.name == STATUS_READY) {
+        Some(mut file) => file.write_all(&[0]).map_err(bundle_error("write", Path::new("--status-fd"))),
+        None => Ok(()),
+    })
+    .map(drop)
 }
 
-fn check_parent(image: &std::path::Path, parent: &std::path::Path) -> Result<(), Error> {
+/// The moment at which pages can be asked for.
+const STATUS_READY: &str = "status-ready";
+
+fn check_parent(image: &Path, parent: &Path) -> Result<(), Error> {
     let refuse = |reason: &str| {
         Err(Error::Criu { action: "dump", reason: format!("--parent-path {} {reason}", parent.display()) })
     };

@@ -9,7 +9,6 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags, open};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -42,22 +41,22 @@ pub(super) fn name_for_dump(criu: &mut Criu, spec: &Spec, pid: i32) -> Result<()
         }
     }
     for place in keys {
-        criu.option("--external", format!("mnt[{0}]:{0}", place.display()));
+        criu.external(&format!("mnt[{0}]:{0}", place.display()));
     }
     for (kind, path, at) in joined(spec)? {
         let number = fs::metadata(path).map_err(bundle_error("look at", path))?.ino();
         let (name, key) = kind_words(kind, &at)?;
-        criu.option("--external", format!("{name}[{number}]:{key}"));
+        criu.external(&format!("{name}[{number}]:{key}"));
     }
     Ok(())
 }
 
-/// Says what stands for it now. The descriptors must live until CRIU has been started.
-pub(super) fn give_for_restore(criu: &mut Criu, spec: &Spec, bundle: &Path) -> Result<Vec<OwnedFd>, Error> {
+/// Says what stands for it now.
+pub(super) fn give_for_restore(criu: &mut Criu, spec: &Spec, bundle: &Path) -> Result<(), Error> {
     let on_host = mount_points("/proc/self/mountinfo")?;
     for mount in host_mounts(spec, bundle) {
         let mut give = |place: &Path, source: &Path| {
-            criu.option("--external", format!("mnt[{}]:{}", place.display(), source.display()));
+            criu.external(&format!("mnt[{}]:{}", place.display(), source.display()));
         };
         give(&mount.place, &mount.source);
         let below = on_host.keys().filter(|_| mount.recursive);
@@ -67,16 +66,14 @@ pub(super) fn give_for_restore(criu: &mut Criu, spec: &Spec, bundle: &Path) -> R
             }
         }
     }
-    let mut namespaces = Vec::new();
     for (kind, path, at) in joined(spec)? {
         // Inherited by CRIU, which is told the number.
         let fd = open(path, OFlags::RDONLY, Mode::empty())
             .map_err(|errno| bundle_error("open", path)(errno.into()))?;
         let (_, key) = kind_words(kind, &at)?;
-        criu.option("--inherit-fd", format!("fd[{}]:{key}", fd.as_raw_fd()));
-        namespaces.push(fd);
+        criu.inherit(key, fd);
     }
-    Ok(namespaces)
+    Ok(())
 }
 
 fn host_mounts(spec: &Spec, bundle: &Path) -> Vec<HostMount> {

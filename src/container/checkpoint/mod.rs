@@ -7,11 +7,19 @@
 //!
 //! What came from the host is not in the image and is given again at restore, by the bundle's config:
 //! bind mounts, covers of masked files, namespaces joined by path, and the standard streams.
+//!
+//! criu is asked over its own protocol rather than by options, for only there it stops at the moments that
+//! hooks belong to and hands over terminals (docs/decisions/008-criu-rpc.md).
 mod criu;
 mod dump;
 mod external;
+mod log;
+mod protobuf;
 mod restore;
+mod rpc;
 mod streams;
+mod terminal;
+mod worker;
 
 pub use dump::{DumpOptions, PageServer};
 pub use restore::RestoreOptions;
@@ -21,9 +29,10 @@ pub(super) use restore::restore;
 
 use super::Error;
 use crate::sandbox::Caller;
+use oci_spec::runtime::{Process, Spec};
 use std::path::PathBuf;
 
-/// What `checkpoint` and `restore` have in common; each becomes the option of criu(8) of the same meaning.
+/// What `checkpoint` and `restore` have in common; each becomes CRIU's option of the same meaning, see criu(8).
 #[derive(Debug, Clone, Default)]
 pub struct CriuOptions {
     /// Directory of the image.
@@ -70,13 +79,6 @@ pub enum CgroupsMode {
     Ignore,
 }
 
-impl CgroupsMode {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Soft => "soft",
-            Self::Full => "full",
-            Self::Strict => "strict",
-            Self::Ignore => "ignore",
-        }
-    }
+fn has_terminal(spec: &Spec) -> bool {
+    spec.process().as_ref().and_then(Process::terminal).unwrap_or(false)
 }

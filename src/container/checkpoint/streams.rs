@@ -7,11 +7,11 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// In the image directory: three strings, each in the form that criu's `--inherit-fd` wants, or empty for
+/// In the image directory: three strings, each in the form that criu(8) `--inherit-fd` wants, or empty for
 /// what CRIU restores by itself.
 const FILE: &str = "descriptors.json";
 
@@ -22,7 +22,7 @@ pub(super) fn remember(criu: &mut Criu, pid: i32, image: &Path) -> Result<(), Er
     for number in 0..3 {
         let resource = resource(pid, number, &own)?;
         if resource.starts_with("file[") {
-            criu.option("--external", &resource);
+            criu.external(&resource);
         }
         resources.push(resource);
     }
@@ -31,25 +31,23 @@ pub(super) fn remember(criu: &mut Criu, pid: i32, image: &Path) -> Result<(), Er
     fs::write(&path, text).map_err(bundle_error("write", &path))
 }
 
-/// Has CRIU put the caller's own streams in the place of those that led outside. The descriptors must live
-/// until it has been started.
-pub(super) fn replace(criu: &mut Criu, image: &Path) -> Result<Vec<OwnedFd>, Error> {
+/// Has CRIU put the caller's own streams in the place of those that led outside.
+pub(super) fn replace(criu: &mut Criu, image: &Path) -> Result<(), Error> {
     let path = image.join(FILE);
     let text = fs::read(&path).map_err(bundle_error("read", &path))?;
     let resources: Vec<String> =
         serde_json::from_slice(&text).map_err(|source| Error::Record { path: path.clone(), source })?;
     let own = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let (mut seen, mut inherited) = (BTreeSet::new(), Vec::new());
+    let mut seen = BTreeSet::new();
     for (resource, stream) in resources.iter().zip(own) {
         let outside = ["pipe:[", "socket:[", "file["].iter().any(|kind| resource.starts_with(kind));
         if outside && seen.insert(resource) {
             let copy = inheritable(stream).map_err(|errno| bundle_error("read", &path)(errno.into()))?;
             // Files are named without the colon that /proc writes.
-            criu.option("--inherit-fd", format!("fd[{}]:{resource}", copy.as_raw_fd()));
-            inherited.push(copy);
+            criu.inherit(resource, copy);
         }
     }
-    Ok(inherited)
+    Ok(())
 }
 
 /// A copy beyond CRIU's own streams that stays open over its execve.
