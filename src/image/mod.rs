@@ -15,7 +15,9 @@ mod error;
 mod layer;
 mod manifest;
 mod overlay;
+mod platform;
 mod reference;
+pub mod registry;
 mod store;
 mod unpacked;
 
@@ -23,6 +25,7 @@ pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;
+pub use platform::Platform;
 pub use reference::ImageName;
 pub use store::{Image, Store, Summary};
 
