@@ -40,7 +40,7 @@ impl Downloads<'_> {
     /// Brings a blob into the ingest area: from the first endpoint that has it and keeps what it promises.
     pub(super) fn fetch(&self, wanted: &Wanted, progress: &dyn Progress) -> Result<(), Error> {
         let tell = |state: BlobState<'_>| {
-            progress.event(&Event::Blob { digest: &wanted.digest, size: wanted.size, state })
+            progress.event(&Event::Blob { digest: &wanted.digest, size: wanted.size, state });
         };
         let mut partial = match self.claim(wanted, &tell)? {
             Some(partial) => partial,
@@ -119,7 +119,7 @@ impl Blob<'_> {
                     Ok(()) => return Ok(()),
                     // What another time or another server left may be the wrong part.
                     Err(_) if inherited => inherited = false,
-                    Err(found) => return Err(self.content(format!("the content has digest {found}"))),
+                    Err(found) => return Err(self.content(&format!("the content has digest {found}"))),
                 }
                 continue;
             }
@@ -163,7 +163,7 @@ impl Blob<'_> {
         let left = self.wanted.size - partial.length();
         if let Some(length) = answer.content_length().filter(|length| *length != left) {
             return Err(self
-                .content(format!("{length} bytes are announced where {left} were promised"))
+                .content(&format!("{length} bytes are announced where {left} were promised"))
                 .into());
         }
         let mut pace = Pace::new(self.client.patience());
@@ -179,7 +179,7 @@ impl Blob<'_> {
             if partial.length() + length as u64 > self.wanted.size {
                 partial.restart().map_err(Error::from)?;
                 return Err(self
-                    .content(format!("more than the {} bytes come that were promised", self.wanted.size))
+                    .content(&format!("more than the {} bytes come that were promised", self.wanted.size))
                     .into());
             }
             partial.write(&buffer[..length]).map_err(Error::from)?;
@@ -212,7 +212,7 @@ impl Blob<'_> {
                 let range = super::harmless(range.unwrap_or("nothing"));
                 let reason =
                     format!("status {} with range {range} where {expected} was asked", answer.status);
-                Err(self.content(reason).into())
+                Err(self.content(&reason).into())
             }
         }
     }
@@ -221,7 +221,7 @@ impl Blob<'_> {
         format!("download {} from", short(&self.wanted.digest))
     }
 
-    fn content(&self, reason: String) -> Error {
+    fn content(&self, reason: &str) -> Error {
         Error::Content { action: self.action(), url: self.url.shown(), reason: format!("{reason}; refused") }
     }
 }

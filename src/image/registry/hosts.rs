@@ -142,7 +142,7 @@ pub(super) fn endpoints(certs_dir: &Path, registry: &str) -> Result<Vec<Endpoint
     };
     let file: HostsFile = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
-        hosts_error(&path, format!("line {}: {}", line.max(1), error.message()))
+        hosts_error(&path, &format!("line {}: {}", line.max(1), error.message()))
     })?;
     let reader = Reader { directory: &directory, path: &path, registry };
     let mut hosts: Vec<(String, toml::Spanned<HostTable>)> = file.host.into_iter().collect();
@@ -181,7 +181,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn endpoint(&self, name: &str, table: HostTable, mirror: bool) -> Result<Endpoint, Error> {
-        let what = |reason: String| hosts_error(self.path, format!("host {name:?} {reason}"));
+        let what = |reason: String| hosts_error(self.path, &format!("host {name:?} {reason}"));
         let with_scheme = if name.contains("://") { name.to_owned() } else { format!("https://{name}") };
         let mut base = Url::parse(&with_scheme).map_err(what)?;
         if base.target.contains('?') {
@@ -216,7 +216,7 @@ impl Reader<'_> {
             "push" => Ok(Capability::Push),
             _ => Err(hosts_error(
                 self.path,
-                format!("host {name:?} has capability {word:?}; known are pull, resolve and push"),
+                &format!("host {name:?} has capability {word:?}; known are pull, resolve and push"),
             )),
         };
         words.iter().map(known).collect()
@@ -237,7 +237,7 @@ impl Reader<'_> {
                     [certificate, key] => Ok((certificate.clone(), key.clone())),
                     _ => Err(hosts_error(
                         self.path,
-                        "client must be a file, or a list of files or of [certificate, key] pairs".to_owned(),
+                        "client must be a file, or a list of files or of [certificate, key] pairs",
                     )),
                 };
                 files.into_iter().map(pair).collect::<Result<_, _>>()?
@@ -256,7 +256,7 @@ impl Reader<'_> {
             let valid = name.parse::<ureq::http::HeaderName>().is_ok();
             for value in values.into_vec() {
                 if !valid || value.parse::<ureq::http::HeaderValue>().is_err() {
-                    return Err(hosts_error(self.path, format!("header {name:?} is no HTTP header")));
+                    return Err(hosts_error(self.path, &format!("header {name:?} is no HTTP header")));
                 }
                 all.push((name.clone(), value));
             }
@@ -295,7 +295,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
     Ok(Some(text))
 }
 
-fn hosts_error(path: &Path, reason: String) -> Error {
+fn hosts_error(path: &Path, reason: &str) -> Error {
     Error::Hosts { path: path.to_owned(), reason: reason.split_whitespace().collect::<Vec<_>>().join(" ") }
 }
 

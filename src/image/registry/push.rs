@@ -58,7 +58,7 @@ impl Push<'_> {
         }
         let document = self.image.manifest();
         let mut blobs: Vec<&Descriptor> = document.layers().iter().chain([document.config()]).collect();
-        blobs.sort_by(|one, other| one.digest().to_string().cmp(&other.digest().to_string()));
+        blobs.sort_by_key(|blob| blob.digest().to_string());
         blobs.dedup_by(|one, other| one.digest() == other.digest());
         parallel::each(&blobs, threads, abandon, |blob| self.blob(blob))?;
         self.manifest(&digest, &bytes)?;
