@@ -72,7 +72,8 @@ fn a_redirect_there_and_back_does_not_wake_the_credential() {
         Reply::redirect(&format!("http://{victim}/v2/a/delete-me"))
     });
     docker_config(&scratch, &auths(&server.host(), "ann", "pw"));
-    wharf(&scratch, ["pull", "--retry", "0", &format!("{}/a:1", server.host())]).fails_with(&["401"]);
+    wharf(&scratch, ["pull", "--quiet", "--retry", "0", &format!("{}/a:1", server.host())])
+        .fails_with(&["401"]);
     assert_eq!(back.seen().len(), 1);
     let led = server.seen_of("GET", "/delete-me");
     assert_eq!(led.len(), 1, "it is followed");
@@ -110,7 +111,7 @@ fn a_foreign_layer_url_sees_no_credential() {
     let server =
         guarded(move |seen| if is_blob(seen, &digest) { Reply::new(404, "") } else { content.answer(seen) });
     docker_config(&scratch, &auths(&server.host(), "ann", "pw"));
-    wharf(&scratch, ["pull", "--retry", "0", &format!("{}/a:1", server.host())]).ok();
+    wharf(&scratch, ["pull", "--quiet", "--retry", "0", &format!("{}/a:1", server.host())]).ok();
     let seen = foreign.seen();
     assert_eq!(seen.len(), 1);
     assert!(seen[0].header("authorization").is_none(), "{seen:?}");
@@ -126,7 +127,7 @@ fn a_foreign_layer_url_sees_no_credential() {
     let server =
         guarded(move |seen| if is_blob(seen, &digest) { Reply::new(404, "") } else { content.answer(seen) });
     docker_config(&scratch, &auths(&server.host(), "ann", "pw"));
-    wharf(&scratch, ["pull", "--retry", "0", &format!("{}/a:1", server.host())])
+    wharf(&scratch, ["pull", "--quiet", "--retry", "0", &format!("{}/a:1", server.host())])
         .fails_with(&["401", "127.0.0.2"]);
     assert!(asks.seen().iter().all(|seen| seen.header("authorization").is_none()));
 }
@@ -220,7 +221,7 @@ fn document(
         let reply = Reply::new(200, bytes.clone()).header("Content-Type", media_type);
         more.iter().fold(reply, |reply, (name, value)| reply.header(name, *value))
     });
-    wharf(&scratch, ["pull", "--retry", "0", &format!("{}/a:1", server.host())]).fails_with(words);
+    wharf(&scratch, ["pull", "--quiet", "--retry", "0", &format!("{}/a:1", server.host())]).fails_with(words);
     assert_eq!(names(&scratch.root().join("images/blobs/sha256")), [""; 0]);
 }
 
@@ -248,7 +249,8 @@ fn documents_that_mislead_are_refused() {
     let scratch = Scratch::new("large");
     let content = Content::of(&large);
     let server = StandIn::start(move |seen| content.answer(seen));
-    wharf(&scratch, ["pull", &format!("{}/a:1", server.host())]).fails_with(&["is said to have", "refused"]);
+    wharf(&scratch, ["pull", "--quiet", &format!("{}/a:1", server.host())])
+        .fails_with(&["is said to have", "refused"]);
     let many = image.edited(|manifest| {
         let layer = manifest["layers"][0].clone();
         manifest["layers"] = json!(vec![layer; 501]);

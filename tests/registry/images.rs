@@ -92,6 +92,9 @@ fn layer(seed: u64, size: usize) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_size(size as u64);
     header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     builder.append_data(&mut header, "file", content.as_slice()).expect("tar");
     builder.into_inner().expect("tar")
 }

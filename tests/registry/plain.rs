@@ -86,7 +86,13 @@ fn an_index_gives_each_platform_its_image() {
     let name = format!("{}/both", registry.host());
     skopeo(
         &scratch,
-        &["copy", "--all", &format!("oci:{}:1", layout.display()), &format!("docker://{name}:1")],
+        &[
+            "copy",
+            "--all",
+            "--preserve-digests",
+            &format!("oci:{}:1", layout.display()),
+            &format!("docker://{name}:1"),
+        ],
     );
 
     let pulled = wharf(&scratch, ["pull", "--quiet", &format!("{name}:1")]).ok();

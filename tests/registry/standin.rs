@@ -127,6 +127,15 @@ impl Drop for StandIn {
     }
 }
 
+/// A request that is being answered.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[derive(Clone)]
 struct Shared {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -187,12 +196,11 @@ impl Shared {
         };
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
-        let done = self.answer(stream, &seen);
-        self.now.fetch_sub(1, Ordering::SeqCst);
-        done
+        self.answer(stream, &seen, Counted(&self.now))
     }
 
-    fn answer(&self, mut stream: &TcpStream, seen: &Seen) -> std::io::Result<()> {
+    fn answer(&self, mut stream: &TcpStream, seen: &Seen, counted: Counted<'_>) -> std::io::Result<()> {
+        let mut counted = Some(counted);
         let reply = (self.handler)(seen);
         let mut head = format!("HTTP/1.1 {} Whatever\r\nConnection: close\r\n", reply.status);
         for (name, value) in &reply.headers {
@@ -209,14 +217,23 @@ impl Shared {
         let begun = Instant::now();
         loop {
             let (size, wait) = reply.drip.unwrap_or((64 << 10, Duration::ZERO));
-            for piece in body.chunks(size) {
+            let mut pieces = body.chunks(size).peekable();
+            while let Some(piece) = pieces.next() {
                 if self.stop.load(Ordering::SeqCst) {
                     return Ok(());
                 }
+                let last = pieces.peek().is_none() && !reply.endless;
+                if last {
+                    // With it the client may be done, and ask for the next.
+                    counted = None;
+                }
                 stream.write_all(piece)?;
-                std::thread::sleep(wait);
+                if !last {
+                    std::thread::sleep(wait);
+                }
             }
             if !reply.endless || begun.elapsed() > Duration::from_secs(60) {
+                drop(counted);
                 return Ok(());
             }
         }

@@ -54,9 +54,11 @@ pub(super) fn connection_error(action: &str, url: &Url, error: &ureq::Error) -> 
 
 /// A body that breaks off.
 pub(super) fn body_error(action: &str, url: &Url, error: &io::Error) -> Error {
-    let reason = match error.kind() {
-        io::ErrorKind::TimedOut => "the server stopped sending, or sends too slowly to ever end".to_owned(),
-        _ => format!("the connection broke: {error}"),
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
+    let waited = error.kind() == io::ErrorKind::TimedOut || matches!(inner, Some(ureq::Error::Timeout(_)));
+    let reason = match waited {
+        true => "the server stopped sending, or sends too slowly to ever end".to_owned(),
+        false => format!("the connection broke: {error}"),
     };
     Error::Connection {
         action: action.to_owned(),

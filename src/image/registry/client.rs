@@ -227,7 +227,7 @@ impl<'a> Client<'a> {
         self.abandon.check()?;
         let (answer, own) = self.follow(call)?;
         if answer.status != 401 || !own {
-            return self.judge(call, answer);
+            return self.judge(call, answer, own);
         }
         let values = answer.headers.get_all("www-authenticate").iter();
         let challenge = Challenge::best(values.filter_map(|value| value.to_str().ok()));
@@ -239,11 +239,11 @@ impl<'a> Client<'a> {
             None => false,
         };
         if !answered {
-            return self.judge(call, answer);
+            return self.judge(call, answer, own);
         }
         drop(answer);
-        let (answer, _) = self.follow(call)?;
-        self.judge(call, answer)
+        let (answer, own) = self.follow(call)?;
+        self.judge(call, answer, own)
     }
 
     /// Follows redirects of reading requests. What is ours alone, the authorisation above all, goes to the
@@ -311,7 +311,7 @@ impl<'a> Client<'a> {
         Ok(Answer { status, headers: parts.headers, body, url: url.clone() })
     }
 
-    fn judge(&self, call: &Call<'_>, answer: Answer) -> Result<Answer, Failed> {
+    fn judge(&self, call: &Call<'_>, answer: Answer, own: bool) -> Result<Answer, Failed> {
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
@@ -321,7 +321,9 @@ impl<'a> Client<'a> {
         let Answer { status, body, url, .. } = answer;
         // What an error page says is for the message alone.
         let bytes = read_small(body, ERROR_LIMIT, self.patience()).unwrap_or_default();
-        let error = status_error(&call.action, &url, status, &bytes, &self.hint(status, call.scope));
+        // What another server says is not ours to mend.
+        let hint = if own { self.hint(status, call.scope) } else { String::new() };
+        let error = status_error(&call.action, &url, status, &bytes, &hint);
         Err(Failed { error, retry_after })
     }
 

@@ -6,8 +6,8 @@ use super::client::{Answer, Call, Client, Failed, Payload};
 use super::hosts::Capability;
 use super::progress::{BlobState, Event, Progress};
 use super::url::Url;
-use crate::image::Digest;
 use crate::image::store::ingest::{Claim, Ingest, Partial};
+use crate::image::{Digest, Store};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 use ureq::http::Method;
@@ -33,6 +33,7 @@ pub(super) struct Downloads<'a> {
     pub(super) clients: &'a [Client<'a>],
     pub(super) repository: &'a str,
     pub(super) scope: &'a Scope,
+    pub(super) store: &'a Store,
     pub(super) ingest: &'a Ingest,
 }
 
@@ -77,6 +78,8 @@ impl Downloads<'_> {
             claim => claim,
         };
         match claim {
+            // Whoever had fetched it may have made an image of it since we looked.
+            Claim::Partial(_) if self.store.holds(&wanted.digest, wanted.size) => Ok(None),
             Claim::Partial(partial) => Ok(Some(partial)),
             Claim::Complete => Ok(None),
             Claim::Busy => Err(Error::Abandoned),

@@ -92,6 +92,7 @@ impl Pull<'_> {
                 layers.push(layer);
             }
         }
+        fetched |= self.fetch(&ingest, &layers)?;
         let blobs: Vec<Wanted> = std::iter::once(config).chain(layers).collect();
         let image = Fetched {
             name: self.name.clone(),
@@ -103,12 +104,11 @@ impl Pull<'_> {
         };
         let digest = index.unwrap_or_else(|| received.digest.clone());
         for _ in 0..ROUNDS {
-            fetched |= self.fetch(&ingest, &blobs)?;
-            match self.store.adopt(&ingest, &image)? {
-                Ok(image) => return Ok(Pulled { image, digest, fetched }),
-                // An image that shared them was removed after we had looked.
-                Err(_) => fetched |= self.keep_manifest(&received, &ingest)?,
+            if let Ok(image) = self.store.adopt(&ingest, &image)? {
+                return Ok(Pulled { image, digest, fetched });
             }
+            // An image that shared blobs was removed after we had looked.
+            fetched |= self.keep_manifest(&received, &ingest)? | self.fetch(&ingest, &blobs)?;
         }
         let what = format!("image {}", self.name);
         Err(ImageError::invalid(what, "its blobs are removed faster than they can be fetched").into())
@@ -197,7 +197,8 @@ impl Pull<'_> {
         }
         self.check_room(&missing)?;
         let repository = self.name.repository();
-        let downloads = Downloads { clients: self.clients, repository, scope: self.scope, ingest };
+        let downloads =
+            Downloads { clients: self.clients, repository, scope: self.scope, store: self.store, ingest };
         parallel::each(&missing, self.options.parallel, self.abandon, |blob| {
             downloads.fetch(blob, self.progress)
         })?;

@@ -84,10 +84,13 @@ impl Store {
             .map_err(Error::file("create", &layout))?;
         let blobs = Blobs::open(&layout)?;
         let unpacked = Unpacked::open(root)?;
-        if !layout.join("oci-layout").exists() {
-            index::replace(&layout.join("oci-layout"), LAYOUT)?;
+        let store = Self { layout, blobs, unpacked };
+        let mark = store.layout.join("oci-layout");
+        if !mark.exists() {
+            let _lock = store.lock()?;
+            index::replace(&mark, LAYOUT)?;
         }
-        Ok(Self { layout, blobs, unpacked })
+        Ok(store)
     }
 
     /// One writer at a time; the lock goes with the returned file.
