@@ -2,7 +2,7 @@
 use crate::common::{self, Scratch};
 use crate::images::{INDEX, MANIFEST, Made, architecture, index, sha256};
 use crate::standin::{Content, Reply, Seen, StandIn, ranged};
-use crate::{assert_sound, auths, docker_config, names, wharf};
+use crate::{assert_sound, auths, docker_config, hosts_toml, names, wharf};
 use serde_json::json;
 use std::time::Duration;
 
@@ -40,9 +40,17 @@ fn a_redirect_to_another_host_takes_no_credential_along() {
         () => content.answer(seen),
     });
     docker_config(&scratch, &auths(&server.host(), "ann", "pw"));
-    wharf(&scratch, ["pull", &format!("{}/a:1", server.host())]).ok();
+    let host = server.host();
+    hosts_toml(
+        &scratch,
+        &host,
+        &format!("server = \"http://{host}\"\n[host.\"http://{host}\".header]\nX-Key = \"secret\""),
+    );
+    wharf(&scratch, ["pull", &format!("{host}/a:1")]).ok();
+    assert!(server.seen().iter().all(|seen| seen.header("x-key") == Some("secret")));
     let seen = store.seen();
     assert_eq!(seen.len(), 1);
+    assert!(seen[0].header("x-key").is_none(), "{seen:?}");
     assert_eq!(seen[0].target, "/bucket?signature=S");
     assert!(seen[0].header("authorization").is_none(), "{seen:?}");
     assert_sound(&scratch.root());

@@ -212,8 +212,10 @@ impl Run {
         let fetch = match self.pull {
             PullPolicy::Never => false,
             PullPolicy::Always => true,
+            // A bare digest names an image here and none of a registry.
             PullPolicy::Missing => {
-                matches!(Store::open(roots.state())?.find(&self.image), Err(image::Error::NotFound(_)))
+                let found = Store::open(roots.state())?.find(&self.image);
+                matches!(found, Err(image::Error::NotFound(_))) && !self.image.starts_with("sha256:")
             }
         };
         if !fetch {

@@ -141,7 +141,7 @@ pub(super) fn endpoints(certs_dir: &Path, registry: &str) -> Result<Vec<Endpoint
         return Ok(vec![server]);
     };
     let file: HostsFile = toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count());
+        let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().lines().count());
         hosts_error(&path, &format!("line {}: {}", line.max(1), error.message()))
     })?;
     let reader = Reader { directory: &directory, path: &path, registry };

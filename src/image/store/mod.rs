@@ -186,7 +186,8 @@ impl Store {
     pub(in crate::image) fn names_with(&self, blob: &Digest) -> Result<Vec<ImageName>, Error> {
         let mut names = Vec::new();
         for entry in index::read(&self.layout)? {
-            let has = self.read(&entry)?.blobs()?.contains(blob);
+            // An image that is damaged is no source, and no reason to fail for another.
+            let has = self.read(&entry).and_then(|image| image.blobs()).is_ok_and(|all| all.contains(blob));
             names.extend(entry.name.filter(|_| has));
         }
         Ok(names)
