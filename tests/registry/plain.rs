@@ -63,7 +63,7 @@ fn an_image_goes_to_a_registry_and_comes_back_the_same() {
     assert_eq!(names(&here.root().join("images/.ingest")), [""; 0]);
     assert_sound(&here.root());
 
-    let again = wharf(&there, ["push", &format!("{digest}"), &format!("{name}:2")]).ok();
+    let again = wharf(&there, ["push", &digest, &format!("{name}:2")]).ok();
     assert_eq!(again.stderr.matches("is there already").count(), 2, "{again}");
     wharf(&here, ["pull", &format!("{name}:3")]).fails_with(&["manifests/3", "404", "check name and tag"]);
     wharf(&here, ["pull", &format!("{name}@sha256:{}", "0".repeat(64))]).fails_with(&["404"]);

@@ -84,7 +84,8 @@ fn an_upload_goes_where_the_registry_says_without_telling_others_who_we_are() {
         StandIn::start_at("127.0.0.2", move |seen| upload(&kept, seen))
     };
     let other = elsewhere.host();
-    let places: Vec<Box<dyn Fn(&Seen) -> String + Send + Sync>> = vec![
+    type Place = Box<dyn Fn(&Seen) -> String + Send + Sync>;
+    let places: Vec<Place> = vec![
         Box::new(|_| "one?state=x".to_owned()),
         Box::new(|seen| format!("http://{}/v2/a/blobs/uploads/two", seen.header("host").unwrap_or_default())),
         Box::new(move |_| format!("http://{other}/three?state=y")),
@@ -92,7 +93,7 @@ fn an_upload_goes_where_the_registry_says_without_telling_others_who_we_are() {
     for (count, place) in places.into_iter().enumerate() {
         *kept.lock().expect("lock") = Kept::default();
         let server = registry(&kept, move |seen| match seen.header("authorization") {
-            Some(_) => Reply::new(202, "").header("Location", format!("{}", place(seen))),
+            Some(_) => Reply::new(202, "").header("Location", place(seen)),
             None => Reply::new(401, "").header("WWW-Authenticate", "Basic realm=x"),
         });
         docker_config(&scratch, &auths(&server.host(), "ann", "pw"));
