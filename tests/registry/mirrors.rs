@@ -86,6 +86,24 @@ fn a_mirror_is_not_asked_for_what_it_may_not_be_asked_for() {
 }
 
 #[test]
+fn a_proxy_is_used_for_what_is_beyond_this_machine() {
+    common::require_root!();
+    let scratch = Scratch::new("proxy");
+    let proxy = StandIn::start(|_| Reply::new(502, ""));
+    let address = format!("http://{}", proxy.host());
+    let pull = |name: &str| wharf(&scratch, ["pull", "--retry", "0", name]).env("HTTPS_PROXY", &address);
+    pull("registry.example/a:1").fails_with(&["registry.example"]);
+    let seen = proxy.seen();
+    assert!(
+        seen.len() == 1 && seen[0].method == "CONNECT" && seen[0].target.contains("registry.example"),
+        "{seen:?}"
+    );
+    pull("registry.example/a:1").env("NO_PROXY", "registry.example").fails_with(&["registry.example"]);
+    pull("127.0.0.1:1/a:1").fails_with(&["Connection refused"]);
+    assert_eq!(proxy.seen().len(), 1);
+}
+
+#[test]
 fn a_file_that_is_wrong_is_told() {
     common::require_root!();
     let scratch = Scratch::new("file");

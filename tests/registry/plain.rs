@@ -2,6 +2,7 @@
 use crate::common::{self, Call, Scratch, image_archive, program_exists, require};
 use crate::docker_registry::DockerRegistry;
 use crate::images::{Made, architecture, foreign_architecture, index};
+use crate::standin::{Content, StandIn};
 use crate::{assert_sound, isolated, names, wharf};
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,22 @@ fn an_image_goes_to_a_registry_and_comes_back_the_same() {
     wharf(&here, ["pull", &format!("{name}@sha256:{}", "0".repeat(64))]).fails_with(&["404"]);
     let wrong = format!("{name}@sha256:{}", "0".repeat(64));
     wharf(&there, ["push", "shell", &wrong]).fails_with(&[&digest, "name a tag"]);
+}
+
+#[test]
+fn a_blob_that_was_cut_short_is_fetched_again() {
+    common::require_root!();
+    let scratch = Scratch::new("cut");
+    let image = Made::new(60, &[100_000]);
+    let content = Content::of(&image);
+    let server = StandIn::start(move |seen| content.answer(seen));
+    let name = format!("{}/a:1", server.host());
+    wharf(&scratch, ["pull", &name]).ok();
+    let blob = scratch.root().join("images/blobs/sha256").join(&image.layer(0).0[7..]);
+    let file = std::fs::File::options().write(true).open(blob).expect("the layer");
+    file.set_len(1000).expect("cut");
+    assert!(wharf(&scratch, ["pull", &name]).ok().stdout.starts_with("pulled"));
+    assert_sound(&scratch.root());
 }
 
 #[test]

@@ -55,6 +55,21 @@ fn nobody_in_particular_gets_a_token_without_a_password() {
 }
 
 #[test]
+fn a_token_service_that_is_busy_is_asked_again_when_it_says() {
+    common::require_root!();
+    let scratch = Scratch::new("busy");
+    let service = StandIn::start(|seen| match seen.before {
+        0 => Reply::new(429, "").header("Retry-After", "2"),
+        _ => token(),
+    });
+    let realm = format!("http://{}/token", service.host());
+    let server = registry(Content::of(&Made::new(9, &[5000])), move |_| realm.clone());
+    let pulled = wharf(&scratch, ["pull", &format!("{}/team/a:1", server.host())]).ok();
+    assert!(pulled.took >= std::time::Duration::from_secs(2), "{pulled}");
+    assert_eq!(service.seen().len(), 2);
+}
+
+#[test]
 fn an_identity_token_is_exchanged() {
     common::require_root!();
     let scratch = Scratch::new("identity");

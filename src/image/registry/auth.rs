@@ -6,6 +6,7 @@
 //! that it was asked for.
 use super::answer::{body_error, connection_error, read_small, status_error};
 use super::challenge::Challenge;
+use super::client::{Failed, retry_after_of};
 use super::credentials::Credential;
 use super::transport::{Failure, Transport};
 use super::url::{Origin, Url, encoded};
@@ -26,6 +27,13 @@ const LIFE: Duration = Duration::from_secs(60);
 /// What a request is for, in the token specification's form: `repository:NAME:pull`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Scope(pub(super) Vec<String>);
+
+impl Scope {
+    /// A password is good for every request.
+    fn whatever() -> Self {
+        Self(vec!["*".to_owned()])
+    }
+}
 
 /// The answers of one registry.
 #[derive(Debug)]
@@ -71,21 +79,21 @@ impl Auth {
         transport: &Transport,
         challenge: &Challenge,
         scope: &Scope,
-    ) -> Result<bool, Error> {
-        let known = match challenge {
+    ) -> Result<bool, Failed> {
+        let (scope, known) = match challenge {
             Challenge::Basic => match &self.credential {
                 Some(Credential::Password { user, password }) => {
-                    Some(Known { value: basic(user, password), until: None })
+                    (Scope::whatever(), Known { value: basic(user, password), until: None })
                 }
-                _ => None,
+                _ => return Ok(false),
             },
             Challenge::Bearer { realm, service, scope: asked } => {
                 let realm = self.realm(realm)?;
-                Some(self.token(transport, realm, service.as_deref(), asked.as_deref(), scope)?)
+                let known = self.token(transport, realm, service.as_deref(), asked.as_deref(), scope)?;
+                (scope.clone(), known)
             }
         };
-        let Some(known) = known else { return Ok(false) };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone(), known);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, known);
         Ok(true)
     }
 
@@ -117,7 +125,7 @@ impl Auth {
         service: Option<&str>,
         asked: Option<&str>,
         scope: &Scope,
-    ) -> Result<Known, Error> {
+    ) -> Result<Known, Failed> {
         let mut scopes: Vec<&str> = scope.0.iter().map(String::as_str).collect();
         scopes.extend(asked.unwrap_or_default().split(' ').filter(|asked| !asked.is_empty()));
         scopes.sort_unstable();
@@ -165,7 +173,7 @@ impl Auth {
         let token = token.ok_or_else(|| content("the answer has no token".to_owned()))?;
         let value = format!("Bearer {token}");
         if value.parse::<ureq::http::HeaderValue>().is_err() {
-            return Err(content("the token is no token".to_owned()));
+            return Err(content("the token is no token".to_owned()).into());
         }
         let life = answer.get("expires_in").and_then(Value::as_u64).map_or(LIFE, Duration::from_secs);
         // A token that ends while the request is on its way is none.
@@ -174,7 +182,7 @@ impl Auth {
     }
 }
 
-fn ask(transport: &Transport, url: &Url, request: Request<String>) -> Result<Value, Error> {
+fn ask(transport: &Transport, url: &Url, request: Request<String>) -> Result<Value, Failed> {
     let action = "get a token from";
     let (parts, form) = request.into_parts();
     let mut form = form.as_bytes();
@@ -188,15 +196,15 @@ fn ask(transport: &Transport, url: &Url, request: Request<String>) -> Result<Val
         Failure::Http(error) => connection_error(action, url, &error),
     })?;
     let status = response.status();
+    let retry_after = retry_after_of(response.headers());
     let bytes = read_small(response.into_body(), ANSWER_LIMIT, transport.patience() * 2)
         .map_err(|error| body_error(action, url, &error))?;
     if status != StatusCode::OK {
-        return Err(status_error(action, url, status.as_u16(), &bytes, ""));
+        return Err(Failed { error: status_error(action, url, status.as_u16(), &bytes, ""), retry_after });
     }
-    serde_json::from_slice(&bytes).map_err(|_| Error::Content {
-        action: action.to_owned(),
-        url: url.shown(),
-        reason: "the answer is no JSON".to_owned(),
+    serde_json::from_slice(&bytes).map_err(|_| {
+        let reason = "the answer is no JSON".to_owned();
+        Error::Content { action: action.to_owned(), url: url.shown(), reason }.into()
     })
 }
 

@@ -5,7 +5,7 @@ use super::auth::{Auth, Scope};
 use super::challenge::Challenge;
 use super::credentials::Credential;
 use super::hosts::Endpoint;
-use super::retry::{Next, Policy, is_passing, retry_after};
+use super::retry::{Next, Policy, retry_after};
 use super::transport::{Failure, Transport};
 use super::url::Url;
 use std::fs::File;
@@ -232,10 +232,13 @@ impl<'a> Client<'a> {
         let values = answer.headers.get_all("www-authenticate").iter();
         let challenge = Challenge::best(values.filter_map(|value| value.to_str().ok()));
         let answered = match challenge {
-            Some(challenge) => self
-                .auth
-                .answer(self.transport, &challenge, call.scope)
-                .map_err(|error| Failed::from(self.with_login_hint(error, call.scope)))?,
+            Some(challenge) => {
+                let answered = self.auth.answer(self.transport, &challenge, call.scope);
+                answered.map_err(|Failed { error, retry_after }| Failed {
+                    error: self.with_login_hint(error, call.scope),
+                    retry_after,
+                })?
+            }
             None => false,
         };
         if !answered {
@@ -315,9 +318,7 @@ impl<'a> Client<'a> {
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
-        let retry_after = is_passing(answer.status)
-            .then(|| answer.header("retry-after").and_then(|value| retry_after(value, SystemTime::now())))
-            .flatten();
+        let retry_after = retry_after_of(&answer.headers);
         let Answer { status, body, url, .. } = answer;
         // What an error page says is for the message alone.
         let bytes = read_small(body, ERROR_LIMIT, self.patience()).unwrap_or_default();
@@ -355,6 +356,12 @@ impl<'a> Client<'a> {
 
 fn location_error(call: &Call<'_>, url: &Url, reason: &str) -> Error {
     Error::Location { action: call.action.clone(), url: url.shown(), reason: super::harmless(reason) }
+}
+
+/// How long the server wants to be left alone.
+pub(super) fn retry_after_of(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("retry-after")?.to_str().ok()?;
+    retry_after(value, SystemTime::now())
 }
 
 /// In 0..1.

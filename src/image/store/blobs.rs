@@ -109,14 +109,12 @@ impl Blobs {
         fs::rename(&staged.path, &path).map_err(Error::file("create", &path))
     }
 
-    /// Takes a complete, verified and synchronised file, unless the blob is there already; false when neither is.
+    /// Takes a complete, verified and synchronised file, in place of one that may have been cut short; false
+    /// when there is neither.
     pub(super) fn adopt(&self, complete: &Path, digest: &Digest) -> Result<bool, Error> {
         let path = self.path(digest);
-        if path.exists() {
-            return Ok(true);
-        }
         match fs::rename(complete, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.exists()),
             renamed => renamed.map(|()| true).map_err(Error::file("create", &path)),
         }
     }
