@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::termios::{self, OptionalActions, Termios};
-use std::io;
+use std::io::{self, Write as _};
 
 /// Signals of this process as events instead of interruptions, from construction to the end of the value.
 ///
@@ -92,14 +92,16 @@ impl Drop for RawMode<'_> {
     }
 }
 
-/// Reads a line from the terminal at standard input without showing it; `None` when the user gives up with
+/// Asks on standard error and reads a line from the terminal at standard input without showing it; `None` when the user gives up with
 /// Ctrl-C or Ctrl-D. The terminal has its settings back in any case.
 ///
 /// # Errors
 /// The kernel's, see `tcsetattr(3)` and `read(2)`.
-pub fn read_secret() -> io::Result<Option<String>> {
+pub fn read_secret(question: &str) -> io::Result<Option<String>> {
     let stdin = rustix::stdio::stdin();
+    // Before the question: what is typed at once must not be shown either.
     let _raw = RawMode::enter(stdin)?;
+    io::stderr().write_all(question.as_bytes())?;
     let mut line = Vec::new();
     let mut byte = [0];
     loop {

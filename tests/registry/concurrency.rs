@@ -59,7 +59,7 @@ fn a_removal_beside_pulls_leaves_whole_images() {
     content.add(&two, "2");
     let server = StandIn::start(move |seen| content.answer(seen));
     let name = |tag: &str| format!("{}/a:{tag}", server.host());
-    for _ in 0..12 {
+    for _ in 0..8 {
         wharf(&scratch, ["pull", &name("1")]).ok();
         let pull = wharf(&scratch, ["pull", &name("2")]).spawn();
         let remove = wharf(&scratch, ["rmi", &name("1")]).spawn();

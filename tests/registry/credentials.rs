@@ -71,8 +71,6 @@ fn a_password_is_asked_for_on_the_terminal_and_not_shown() {
     eventually("it asks for the name", || running.stdout().contains("user name"));
     running.write("ann\r");
     eventually("it asks for the password", || running.stdout().contains("password of ann"));
-    // Raw mode begins after the question.
-    std::thread::sleep(std::time::Duration::from_millis(300));
     running.write("s3cret:worx\u{7f}d\r");
     let outcome = running.wait();
     assert!(outcome.success() && outcome.stdout.contains("logged in"), "{outcome}");

@@ -93,8 +93,8 @@ fn ask_password(user: &str, registry: &str) -> anyhow::Result<String> {
         rustix::termios::isatty(rustix::stdio::stdin()),
         "standard input is no terminal; give the password with --password-stdin"
     );
-    prompt(&format!("password of {user} at {registry}: "))?;
-    let password = terminal::read_secret().context("read the password")?;
+    let question = format!("password of {user} at {registry}: ");
+    let password = terminal::read_secret(&question).context("read the password")?;
     tell!("");
     password.context("given up")
 }
