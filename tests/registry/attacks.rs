@@ -104,7 +104,7 @@ fn redirects_end() {
 }
 
 #[test]
-fn a_foreign_layer_url_sees_no_credential() {
+fn cve_2020_15157_a_foreign_layer_url_sees_no_credential() {
     common::require_root!();
     let scratch = Scratch::new("foreign");
     let image = Made::new(12, &[5000]);
@@ -234,12 +234,20 @@ fn document(
 }
 
 #[test]
-fn documents_that_mislead_are_refused() {
+fn cve_2021_41190_a_document_of_two_kinds_is_refused() {
     common::require_root!();
     let image = Made::new(15, &[1000]);
     let both = image.clone().edited(|manifest| manifest["manifests"] = json!([]));
-    document(both.manifest, MANIFEST, &[], &["CVE-2021-41190"]);
-    document(image.manifest.clone(), INDEX, &[], &["CVE-2021-41190"]);
+    document(both.manifest.clone(), MANIFEST, &[], &["CVE-2021-41190"]);
+    document(both.manifest, INDEX, &[], &["CVE-2021-41190"]);
+    document(image.manifest, INDEX, &[], &["CVE-2021-41190"]);
+    document(index(&[]), MANIFEST, &[], &["CVE-2021-41190"]);
+}
+
+#[test]
+fn documents_that_mislead_are_refused() {
+    common::require_root!();
+    let image = Made::new(15, &[1000]);
     document(
         image.manifest.clone(),
         MANIFEST,
