@@ -1,8 +1,8 @@
 //! Downloads that break off, and servers that are busy.
-use crate::common::{self, Scratch, eventually};
+use crate::common::{self, Call, Scratch, eventually};
 use crate::images::Made;
 use crate::standin::{Content, Reply, Seen, StandIn, ranged};
-use crate::{assert_sound, names, wharf};
+use crate::{assert_sound, isolated, names, wharf};
 use std::time::Duration;
 
 /// Serves an image whose only layer is answered by `layer`.
@@ -98,6 +98,59 @@ fn a_killed_pull_is_gone_on_with_by_the_next_one() {
     assert_eq!(ranges(&server, &image), ["all".to_owned(), format!("bytes={there}-")]);
     assert_eq!(names(&ingest), [""; 0]);
     assert_sound(&scratch.root());
+}
+
+#[test]
+fn pulls_killed_at_any_moment_leave_nothing_that_is_taken_for_whole() {
+    common::require_root!();
+    let scratch = Scratch::new("any");
+    let image = Made::new(26, &[150_000, 250_000, 50_000]);
+    let content = Content::of(&image);
+    let server = StandIn::start(move |seen| Reply {
+        drip: Some((30_000, Duration::from_millis(8))),
+        ..content.answer(seen)
+    });
+    let name = format!("{}/a:1", server.host());
+    for round in 0..20 {
+        let running = wharf(&scratch, ["pull", &name]).spawn();
+        std::thread::sleep(Duration::from_millis(20 + round * 13 % 260));
+        running.signal(nix::sys::signal::Signal::SIGKILL);
+        running.wait();
+        assert_sound(&scratch.root());
+        let listed = scratch.wharf(["images", "--json"]).ok().json();
+        for image in listed.as_array().expect("a list") {
+            let bundle = scratch.path().join(format!("bundle{round}"));
+            let reference = image["reference"].as_str().expect("a name");
+            scratch.wharf(["unpack".as_ref(), reference.as_ref(), bundle.as_os_str()]).ok();
+        }
+    }
+    wharf(&scratch, ["pull", &name]).ok();
+    assert_sound(&scratch.root());
+    assert_eq!(names(&scratch.root().join("images/.ingest")), [""; 0]);
+}
+
+/// A small tmpfs, unmounted in the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Call::new("umount").arg(&self.0).outcome();
+    }
+}
+
+#[test]
+fn an_image_that_does_not_fit_is_told_before_it_comes() {
+    common::require_root!();
+    let scratch = Scratch::new("room");
+    let image = Made::new(27, &[3_000_000]);
+    let server = serve(&image, ranged);
+    let disk = SmallDisk(scratch.path().join("disk"));
+    std::fs::create_dir(&disk.0).expect("create");
+    Call::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&disk.0).ok();
+    let call = Call::new(env!("CARGO_BIN_EXE_wharf")).arg("--root").arg(&disk.0);
+    let pull = isolated(&scratch, call.args(["pull", "--quiet", &format!("{}/a:1", server.host())]));
+    pull.fails_with(&["has room for", "--root"]);
+    assert_eq!(ranges(&server, &image), [""; 0]);
 }
 
 #[test]
