@@ -129,6 +129,29 @@ fn pulls_killed_at_any_moment_leave_nothing_that_is_taken_for_whole() {
     assert_eq!(names(&scratch.root().join("images/.ingest")), [""; 0]);
 }
 
+#[test]
+fn a_blob_that_is_there_does_not_excuse_a_wrong_size() {
+    common::require_root!();
+    let scratch = Scratch::new("size");
+    let image = Made::new(28, &[5000, 6000]);
+    let lying =
+        image.clone().edited(|manifest| manifest["layers"][0]["size"] = serde_json::json!(1_000_000_000));
+    let missing = image.layer(1).0.clone();
+    let mut content = Content::of(&image);
+    content.add(&lying, "2");
+    let server = StandIn::start(move |seen| match seen.target.ends_with(&missing) {
+        true => Reply::new(404, ""),
+        false => content.answer(seen),
+    });
+    let pull = |tag: &str| {
+        wharf(&scratch, ["pull", "--quiet", "--parallel", "1", &format!("{}/a:{tag}", server.host())])
+    };
+    // The first layer has come, and waits for the second.
+    pull("1").fails_with(&["404"]);
+    pull("2").fails_with(&["1000000000", "promised"]);
+    assert_eq!(scratch.wharf(["images", "--json"]).ok().json(), serde_json::json!([]));
+}
+
 /// A small tmpfs, unmounted in the end.
 struct SmallDisk(std::path::PathBuf);
 

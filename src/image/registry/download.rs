@@ -7,7 +7,7 @@ use super::hosts::Capability;
 use super::progress::{BlobState, Event, Progress};
 use super::url::Url;
 use crate::image::store::ingest::{Claim, Ingest, Partial};
-use crate::image::{Digest, Store};
+use crate::image::{Digest, Error as ImageError, Store};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 use ureq::http::Method;
@@ -53,7 +53,7 @@ impl Downloads<'_> {
         if partial.length() > wanted.size {
             partial.restart()?;
         }
-        let sources = self.sources(wanted)?;
+        let sources = self.sources(wanted);
         let mut sources = sources.iter().peekable();
         while let Some((client, url)) = sources.next() {
             let blob = Blob { client, url, scope: self.scope, wanted };
@@ -81,14 +81,26 @@ impl Downloads<'_> {
             // Whoever had fetched it may have made an image of it since we looked.
             Claim::Partial(_) if self.store.holds(&wanted.digest, wanted.size) => Ok(None),
             Claim::Partial(partial) => Ok(Some(partial)),
-            Claim::Complete => Ok(None),
+            Claim::Complete => self.check_size(wanted).map(|()| None),
             Claim::Busy => Err(Error::Abandoned),
+        }
+    }
+
+    /// Another image may have promised another size for the same digest; one of them lied.
+    fn check_size(&self, wanted: &Wanted) -> Result<(), Error> {
+        match std::fs::metadata(self.ingest.complete(&wanted.digest)) {
+            Ok(data) if data.len() != wanted.size => {
+                let reason = format!("has {} bytes, but {} were promised", data.len(), wanted.size);
+                Err(ImageError::invalid(format!("blob {}", wanted.digest), reason).into())
+            }
+            // One that has just become part of an image is looked at with the image.
+            _ => Ok(()),
         }
     }
 
     /// The endpoints, and after them the foreign URLs of layers that registries need not have. Foreign
     /// servers see no credential: they are another origin (CVE-2020-15157).
-    fn sources(&self, wanted: &Wanted) -> Result<Vec<(&Client<'_>, Url)>, Error> {
+    fn sources(&self, wanted: &Wanted) -> Vec<(&Client<'_>, Url)> {
         let rest = format!("blobs/{}", wanted.digest);
         let able = self.clients.iter().filter(|client| client.endpoint.can(Capability::Pull));
         let mut sources: Vec<_> = able.map(|client| (client, client.url(self.repository, &rest))).collect();
@@ -98,7 +110,7 @@ impl Downloads<'_> {
             let foreign = wanted.urls.iter().take(4).filter_map(|url| Url::parse(url).ok());
             sources.extend(foreign.map(|url| (last, url)));
         }
-        Ok(sources)
+        sources
     }
 }
 
