@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`cli`] | argument parsing and printing; one file per command |
 //! | [`service`] | one supervisor per instance: start, restart, logs, stop, adoption |
-//! | [`image`] | references, the content store, archives, layer apply, overlay snapshots, image config → runtime spec |
+//! | [`image`] | references, the content store, archives, registries, layer apply, overlay snapshots, image config → runtime spec |
 //! | [`container`] | the OCI lifecycle and its state on disk |
 //! | [`network`] | bridge, veth, addresses, published ports, name files |
 //! | [`sandbox`] | runtime spec → [`sandbox::Plan`], and the Plan's execution between clone and execve |

@@ -49,7 +49,7 @@ fn what_is_not_there_is_named() {
     common::require_root!();
     let scratch = Scratch::new("missing");
     scratch.load("shell");
-    refused(&scratch, &["run", "nosuchimage"], &["nosuchimage"]);
+    refused(&scratch, &["run", "--pull", "never", "nosuchimage"], &["nosuchimage"]);
     refused(&scratch, &["run", "-u", "nosuchuser", "shell", "true"], &["nosuchuser"]);
     refused(&scratch, &["load", "/nonexistent.tar"], &["/nonexistent.tar"]);
     refused(&scratch, &["rmi", "nosuchimage"], &["nosuchimage"]);

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::termios::{self, OptionalActions, Termios};
-use std::io;
+use std::io::{self, Write as _};
 
 /// Signals of this process as events instead of interruptions, from construction to the end of the value.
 ///
@@ -90,6 +90,38 @@ impl Drop for RawMode<'_> {
         // The terminal may have been hung up; there is nobody left to see its settings then.
         let _ = termios::tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
     }
+}
+
+/// Asks on standard error and reads a line from the terminal at standard input without showing it; `None` when the user gives up with
+/// Ctrl-C or Ctrl-D. The terminal has its settings back in any case.
+///
+/// # Errors
+/// The kernel's, see `tcsetattr(3)` and `read(2)`.
+pub fn read_secret(question: &str) -> io::Result<Option<String>> {
+    let stdin = rustix::stdio::stdin();
+    // Before the question: what is typed at once must not be shown either.
+    let _raw = RawMode::enter(stdin)?;
+    io::stderr().write_all(question.as_bytes())?;
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        if rustix::io::retry_on_intr(|| rustix::io::read(stdin, &mut byte))? == 0 {
+            return Ok(None);
+        }
+        match byte[0] {
+            b'\r' | b'\n' => break,
+            // Ctrl-C, and Ctrl-D on an empty line.
+            0x03 => return Ok(None),
+            0x04 if line.is_empty() => return Ok(None),
+            // Backspace, Ctrl-U.
+            0x08 | 0x7f => drop(line.pop()),
+            0x15 => line.clear(),
+            other => line.push(other),
+        }
+    }
+    String::from_utf8(line)
+        .map(Some)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// The size of the terminal that is the caller's standard input, if it is one, as `process.consoleSize`.

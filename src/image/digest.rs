@@ -15,6 +15,11 @@ impl Digest {
         &self.0
     }
 
+    /// Digest of all that a hasher was given.
+    pub(super) fn of_hasher(hasher: Sha256) -> Self {
+        Self(hex::encode(hasher.finalize()))
+    }
+
     /// Digest of bytes in memory.
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(hex::encode(Sha256::digest(bytes)))
@@ -53,7 +58,7 @@ impl<T> Hashing<T> {
 
     /// The digest and the number of bytes that passed.
     pub(super) fn finish(self) -> (Digest, u64) {
-        (Digest(hex::encode(self.hasher.finalize())), self.length)
+        (Digest::of_hasher(self.hasher), self.length)
     }
 
     fn take(&mut self, bytes: &[u8]) {

@@ -7,7 +7,7 @@ use std::path::Path;
 #[non_exhaustive]
 pub enum Error {
     /// No image of that name in the store.
-    #[error("no image {0}; see `wharf images`, or load one with `wharf load`")]
+    #[error("no image {0}; see `wharf images`, or get one with `wharf pull` or `wharf load`")]
     NotFound(String),
     /// More than one image fits.
     #[error("{0} fits several images; give more of the digest, or a name")]
@@ -24,9 +24,7 @@ pub enum Error {
     #[error("{0:?} is not a digest of the form sha256:<64 hexadecimal digits>")]
     Digest(String),
     /// Content is not what its digest says.
-    #[error(
-        "{what}: the content has digest {found}, but {expected} was promised; the archive is damaged or forged"
-    )]
+    #[error("{what}: the content has digest {found}, but {expected} was promised; it is damaged or forged")]
     Mismatch {
         /// Which blob or layer.
         what: String,

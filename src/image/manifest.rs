@@ -1,6 +1,6 @@
-//! Documents of an image: manifests, indexes and the choice of a platform. Both media type families,
+//! Documents of an image: manifests, indexes and configurations. Both media type families,
 //! OCI's and Docker's, are read; what is neither is named in the error.
-use super::{Digest, Error};
+use super::{Digest, Error, Platform};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 
 /// No document that wharf keeps in memory may be larger; image-spec suggests 4 MiB for registries.
@@ -63,6 +63,14 @@ impl Document {
     }
 }
 
+/// What a document says it is, or else what OCI calls its kind.
+pub(super) fn media_type_of(bytes: &[u8], document: &Document) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let stated = value.as_ref().and_then(|value| value.get("mediaType")).and_then(serde_json::Value::as_str);
+    let kinds = if matches!(document, Document::Manifest(_)) { MANIFESTS } else { INDEXES };
+    stated.unwrap_or(kinds[0]).to_owned()
+}
+
 fn check_manifest(manifest: &ImageManifest, what: &str) -> Result<(), Error> {
     check_type(manifest.config(), CONFIGS, &format!("the config of {what}"))?;
     for (index, layer) in manifest.layers().iter().enumerate() {
@@ -84,63 +92,18 @@ pub(super) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Error> {
     descriptor.digest().to_string().parse()
 }
 
-/// The image of an index for this host.
-pub(super) fn choose<'a>(index: &'a ImageIndex, what: &str) -> Result<&'a Descriptor, Error> {
-    let (architecture, variant) = host();
-    let fits = |descriptor: &&Descriptor| {
-        let Some(platform) = descriptor.platform() else { return false };
-        platform.os().to_string() == "linux" && platform.architecture().to_string() == architecture
-    };
-    let exact = |descriptor: &&Descriptor| {
-        let stated = descriptor.platform().as_ref().and_then(|platform| platform.variant().as_deref());
-        stated == variant || stated.is_none()
-    };
-    let candidates: Vec<&Descriptor> = index.manifests().iter().filter(fits).collect();
-    if let Some(found) = candidates.iter().copied().find(exact).or(candidates.first().copied()) {
-        return Ok(found);
-    }
-    // A layout with one image often states no platform.
-    if let [only] = index.manifests().as_slice()
-        && only.platform().is_none()
-    {
-        return Ok(only);
-    }
-    let offered: Vec<String> = index.manifests().iter().map(platform_text).collect();
-    Err(Error::Platform {
-        what: what.to_owned(),
-        wanted: format!("linux/{architecture}"),
-        offered: offered.join(", "),
-    })
-}
-
-fn platform_text(descriptor: &Descriptor) -> String {
-    match descriptor.platform() {
-        Some(platform) => format!("{}/{}", platform.os(), platform.architecture()),
-        None => "an unnamed platform".to_owned(),
-    }
-}
-
-/// Go's names for this machine, as images use them, with the variant that is implied.
-fn host() -> (&'static str, Option<&'static str>) {
-    match std::env::consts::ARCH {
-        "x86_64" => ("amd64", None),
-        "aarch64" => ("arm64", Some("v8")),
-        "arm" => ("arm", Some("v7")),
-        "x86" => ("386", None),
-        other => (other, None),
-    }
-}
-
-/// Reads an image's configuration and checks that it is for Linux on this machine.
+/// Reads an image's configuration: it is for Linux, on whatever machine.
 pub(super) fn parse_config(bytes: &[u8], what: &str) -> Result<ImageConfiguration, Error> {
     let config: ImageConfiguration = serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid(what, format!("is malformed: {error}")))?;
-    let platform = format!("{}/{}", config.os(), config.architecture());
-    let wanted = format!("linux/{}", host().0);
-    if platform == wanted {
+    if config.os().to_string() == "linux" {
         return Ok(config);
     }
-    Err(Error::Platform { what: what.to_owned(), wanted, offered: platform })
+    Err(Error::Platform {
+        what: what.to_owned(),
+        wanted: "linux".to_owned(),
+        offered: Platform::of(&config).to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -159,25 +122,5 @@ mod tests {
         assert!(Document::parse(odd, "x").unwrap_err().to_string().contains("application/x-odd"));
         assert!(Document::parse(b"[]", "x").is_err());
         assert!(Document::parse(b"{", "x").is_err());
-    }
-
-    #[test]
-    fn the_platform_of_this_host_is_chosen_and_others_are_listed() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let entry = |arch: &str| {
-            format!(
-                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"{digest}",
-                "platform":{{"os":"linux","architecture":"{arch}"}}}}"#
-            )
-        };
-        let index = |entries: &[String]| {
-            let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
-            let Document::Index(index) = Document::parse(text.as_bytes(), "x").unwrap() else { panic!() };
-            *index
-        };
-        let both = index(&[entry("s390x"), entry(host().0)]);
-        assert_eq!(platform_text(choose(&both, "x").unwrap()), format!("linux/{}", host().0));
-        let other = index(&[entry("s390x")]);
-        assert!(choose(&other, "x").unwrap_err().to_string().contains("linux/s390x"));
     }
 }

@@ -1,5 +1,5 @@
-//! Images on disk: references, the content store, archives, layer apply, overlay snapshots, and the
-//! translation of an image's configuration into a runtime spec.
+//! Images on disk: references, the content store, archives, registries, layer apply, overlay snapshots, and
+//! the translation of an image's configuration into a runtime spec.
 //!
 //! The store is an OCI image layout below `ROOT/images`, so that skopeo and umoci can read it; each
 //! layer is unpacked once into a directory below `ROOT/layers`, in overlay's own form, and shared by
@@ -15,7 +15,9 @@ mod error;
 mod layer;
 mod manifest;
 mod overlay;
+mod platform;
 mod reference;
+pub mod registry;
 mod store;
 mod unpacked;
 
@@ -23,6 +25,7 @@ pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;
+pub use platform::Platform;
 pub use reference::ImageName;
 pub use store::{Image, Store, Summary};
 

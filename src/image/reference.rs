@@ -8,12 +8,33 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName {
     full: String,
+    reference: Reference,
 }
 
 impl ImageName {
     /// Registry, repository and tag or digest, such as `docker.io/library/web:latest`.
     pub fn full(&self) -> &str {
         &self.full
+    }
+
+    /// The registry's name, perhaps with a port; Docker's own is `docker.io`.
+    pub fn registry(&self) -> &str {
+        self.reference.registry()
+    }
+
+    /// The name within the registry, such as `library/web`.
+    pub fn repository(&self) -> &str {
+        self.reference.repository()
+    }
+
+    /// The tag, if it names one.
+    pub fn tag(&self) -> Option<&str> {
+        self.reference.tag()
+    }
+
+    /// The digest, which counts over the tag.
+    pub fn digest(&self) -> Option<Digest> {
+        self.reference.digest()?.parse().ok()
     }
 
     /// The form that people type, such as `web:latest`.
@@ -38,7 +59,7 @@ impl FromStr for ImageName {
         if let Some(digest) = reference.digest() {
             digest.parse::<Digest>().map_err(|cause| error(cause.to_string()))?;
         }
-        Ok(Self { full: reference.whole() })
+        Ok(Self { full: reference.whole(), reference })
     }
 }
 
@@ -59,6 +80,23 @@ mod tests {
             let name: ImageName = typed.parse().unwrap();
             assert_eq!((name.full(), name.familiar()), (full, shown));
             assert_eq!(shown.parse::<ImageName>().unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn a_reference_has_parts() {
+        let hex = "a".repeat(64);
+        for (text, registry, repository, tag, digest) in [
+            ("web".to_owned(), "docker.io", "library/web", Some("latest"), false),
+            ("index.docker.io/a/web:1".to_owned(), "docker.io", "a/web", Some("1"), false),
+            (format!("web@sha256:{hex}"), "docker.io", "library/web", None, true),
+            (format!("a.example:5000/b/c:1@sha256:{hex}"), "a.example:5000", "b/c", Some("1"), true),
+        ] {
+            let name: ImageName = text.parse().unwrap();
+            let digest = digest.then(|| format!("sha256:{hex}"));
+            assert_eq!((name.registry(), name.repository(), name.tag()), (registry, repository, tag));
+            assert_eq!(name.digest().map(|found| found.to_string()), digest);
+            assert_eq!(name.familiar().parse::<ImageName>().unwrap(), name);
         }
     }
 

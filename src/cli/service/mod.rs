@@ -7,8 +7,11 @@ mod inspect;
 mod lifecycle;
 mod limits;
 mod listing;
+mod login;
 mod logs;
+mod progress;
 mod ps;
+mod pull;
 mod run;
 mod stats;
 mod values;
@@ -45,6 +48,10 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Pull(pull::Pull),
+    Push(pull::Push),
+    Login(login::Login),
+    Logout(login::Logout),
     Load(images::Load),
     Images(images::Images),
     Rmi(images::Rmi),
@@ -116,6 +123,10 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
     );
     let roots = Roots::new(global.root.as_deref())?;
     match command {
+        Command::Pull(command) => command.run(&roots),
+        Command::Push(command) => command.run(&roots),
+        Command::Login(command) => command.run(),
+        Command::Logout(command) => command.run(),
         Command::Load(command) => command.run(&roots),
         Command::Images(command) => command.run(&roots),
         Command::Rmi(command) => command.run(&roots),

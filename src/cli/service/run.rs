@@ -2,10 +2,11 @@
 use super::attach;
 use super::limits::LimitOptions;
 use super::listing::print_line;
+use super::pull::{RegistryOptions, pull_to_run};
 use super::values::{environment, hostname, key_value, seconds, size};
 use crate::cli::terminal;
 use crate::container::parse_signal;
-use crate::image::Overrides;
+use crate::image::{self, Overrides, Store};
 use crate::network::{ExtraHost, Mode, PublishedPort};
 use crate::service::log::LogLimits;
 use crate::service::{
@@ -13,7 +14,7 @@ use crate::service::{
     create, start,
 };
 use anyhow::{Context as _, bail};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,9 @@ pub(super) struct Run {
     /// Remove it when it has ended
     #[arg(long)]
     rm: bool,
+    /// Whether to fetch the image: when it is missing, always, or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = PullPolicy::Missing)]
+    pull: PullPolicy,
     /// When to start it again: no, on-failure[:TIMES], always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
@@ -83,6 +87,16 @@ pub(super) struct Run {
     network: NetworkOptions,
     #[command(flatten)]
     privileges: PrivilegeOptions,
+    #[command(flatten)]
+    registry: RegistryOptions,
+}
+
+/// When the image is fetched from its registry first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PullPolicy {
+    Missing,
+    Always,
+    Never,
 }
 
 /// What is executed, and as whom.
@@ -178,6 +192,7 @@ impl Run {
             bail!("-it: standard input is not a terminal; leave out -t");
         }
         let image = self.image.clone();
+        self.provide_image(roots)?;
         let instance = create(roots, &image, &self.options()?)?;
         let started = if detach {
             start(&instance, Attachment::default()).map(|_| 0).map_err(anyhow::Error::from)
@@ -191,6 +206,22 @@ impl Run {
             }
             Err(error) => Err(discard(instance, error)),
         }
+    }
+
+    fn provide_image(&self, roots: &Roots) -> anyhow::Result<()> {
+        let fetch = match self.pull {
+            PullPolicy::Never => false,
+            PullPolicy::Always => true,
+            // A bare digest names an image here and none of a registry.
+            PullPolicy::Missing => {
+                let found = Store::open(roots.state())?.find(&self.image);
+                matches!(found, Err(image::Error::NotFound(_))) && !self.image.starts_with("sha256:")
+            }
+        };
+        if !fetch {
+            return Ok(());
+        }
+        pull_to_run(roots, &self.image, &self.registry.resolve())
     }
 
     fn options(self) -> anyhow::Result<Options> {

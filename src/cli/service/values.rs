@@ -10,6 +10,12 @@ pub(super) fn size(text: &str) -> anyhow::Result<u64> {
     })
 }
 
+/// How many at once: one to sixteen.
+pub(super) fn size_of_group(text: &str) -> anyhow::Result<usize> {
+    let count = text.parse().ok().filter(|count| (1..=16).contains(count));
+    count.with_context(|| format!("{text:?} is not a number from 1 to 16"))
+}
+
 /// CPUs with up to three decimals, as thousandths: `0.5` is 500.
 pub(super) fn cpus(text: &str) -> anyhow::Result<u64> {
     let most = std::thread::available_parallelism().map_or(u64::MAX, |count| count.get() as u64 * 1000);

@@ -3,7 +3,7 @@
 use super::super::compression::{Compression, decompressed};
 use super::super::manifest::parse_config;
 use super::super::store::blobs::Staged;
-use super::super::{Error, ImageName};
+use super::super::{Error, ImageName, Platform};
 use super::Found;
 use super::files::Files;
 use super::oci::check_layer_count;
@@ -44,6 +44,7 @@ fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Foun
     let what = format!("{} of {}", item.config, files.what);
     let config = files.staged(&item.config)?;
     let parsed = parse_config(&files.document(&item.config)?, &what)?;
+    Platform::host().check(&parsed, &what)?;
     check_layer_count(parsed.rootfs().diff_ids().len(), item.layers.len(), &what)?;
     let mut layers = Vec::with_capacity(item.layers.len());
     for layer in &item.layers {

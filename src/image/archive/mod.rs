@@ -5,7 +5,7 @@ mod docker;
 mod files;
 mod oci;
 
-pub(super) use oci::REF_NAME;
+pub(super) use oci::{REF_NAME, check_layer_count};
 
 use super::store::blobs::{Staged, Staging};
 use super::{Error, ImageName, Source};

@@ -1,7 +1,7 @@
 //! OCI image layouts: image-spec image-layout.md.
-use super::super::manifest::{Document, choose, digest_of, parse_config};
+use super::super::manifest::{Document, digest_of, parse_config};
 use super::super::store::blobs::Staged;
-use super::super::{Error, ImageName};
+use super::super::{Error, ImageName, Platform};
 use super::Found;
 use super::files::Files;
 use oci_spec::image::{Descriptor, ImageIndex};
@@ -38,7 +38,7 @@ fn images_of<'a>(index: &'a ImageIndex, what: &str) -> Result<Vec<&'a Descriptor
     let images: Vec<&Descriptor> = index.manifests().iter().filter(named).collect();
     match images.is_empty() {
         true if index.manifests().is_empty() => Ok(Vec::new()),
-        true => choose(index, what).map(|only| vec![only]),
+        true => Platform::host().choose(index, what).map(|only| vec![only]),
         false => Ok(images),
     }
 }
@@ -70,11 +70,15 @@ fn image(
         Document::Index(_) if depth >= DEPTH_LIMIT => {
             return Err(Error::invalid(what, "indexes point to each other without end"));
         }
-        Document::Index(index) => return image(files, choose(&index, &what)?, name, depth + 1),
+        Document::Index(index) => {
+            return image(files, Platform::host().choose(&index, &what)?, name, depth + 1);
+        }
     };
     let config = blob(files, manifest.config(), "config")?;
     let text = files.document(&blob_name(manifest.config())?)?;
-    let parsed = parse_config(&text, &format!("the config of {what}"))?;
+    let config_name = format!("the config of {what}");
+    let parsed = parse_config(&text, &config_name)?;
+    Platform::host().check(&parsed, &config_name)?;
     check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?;
     let mut blobs = vec![config];
     for (index, layer) in manifest.layers().iter().enumerate() {
@@ -83,7 +87,7 @@ fn image(
     Ok(Found { name, manifest: staged, media_type: descriptor.media_type().to_string(), blobs })
 }
 
-pub(super) fn check_layer_count(diff_ids: usize, layers: usize, what: &str) -> Result<(), Error> {
+pub(in crate::image) fn check_layer_count(diff_ids: usize, layers: usize, what: &str) -> Result<(), Error> {
     if diff_ids == layers {
         return Ok(());
     }

@@ -109,6 +109,21 @@ impl Blobs {
         fs::rename(&staged.path, &path).map_err(Error::file("create", &path))
     }
 
+    /// Takes a complete, verified and synchronised file, in place of one that may have been cut short; false
+    /// when there is neither.
+    pub(super) fn adopt(&self, complete: &Path, digest: &Digest) -> Result<bool, Error> {
+        let path = self.path(digest);
+        match fs::rename(complete, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.exists()),
+            renamed => renamed.map(|()| true).map_err(Error::file("create", &path)),
+        }
+    }
+
+    /// Whether the blob is there, as long as it should be.
+    pub(super) fn holds(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.path(digest)).is_ok_and(|data| data.len() == size)
+    }
+
     /// Makes the names of committed blobs durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
         let done = File::open(&self.directory).and_then(|directory| directory.sync_all());

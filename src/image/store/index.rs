@@ -8,11 +8,16 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
+/// Where the digest of the index is noted that a registry has under the same name.
+const INDEX_DIGEST: &str = "wharf.index.digest";
+
 /// A name and the manifest it stands for.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) name: Option<ImageName>,
     pub(super) digest: Digest,
+    /// Digest of the index from which the manifest was chosen.
+    pub(super) index: Option<Digest>,
     descriptor: Descriptor,
 }
 
@@ -22,6 +27,7 @@ impl Entry {
         digest: Digest,
         size: u64,
         media_type: &str,
+        index: Option<Digest>,
     ) -> Result<Self, Error> {
         let invalid =
             |error: oci_spec::OciSpecError| Error::invalid("the index of the store", error.to_string());
@@ -29,18 +35,21 @@ impl Entry {
             .media_type(MediaType::from(media_type))
             .size(size)
             .digest(digest.to_string().parse::<oci_spec::image::Digest>().map_err(invalid)?);
-        if let Some(name) = &name {
-            descriptor =
-                descriptor.annotations(HashMap::from([(REF_NAME.to_owned(), name.full().to_owned())]));
+        let name_note = name.as_ref().map(|name| (REF_NAME.to_owned(), name.full().to_owned()));
+        let index_note = index.as_ref().map(|index| (INDEX_DIGEST.to_owned(), index.to_string()));
+        let notes: HashMap<String, String> = name_note.into_iter().chain(index_note).collect();
+        if !notes.is_empty() {
+            descriptor = descriptor.annotations(notes);
         }
-        Ok(Self { name, digest, descriptor: descriptor.build().map_err(invalid)? })
+        Ok(Self { name, digest, index, descriptor: descriptor.build().map_err(invalid)? })
     }
 
     fn of(descriptor: &Descriptor) -> Result<Self, Error> {
-        let name = descriptor.annotations().as_ref().and_then(|notes| notes.get(REF_NAME));
+        let note = |key: &str| descriptor.annotations().as_ref().and_then(|notes| notes.get(key));
         Ok(Self {
-            name: name.and_then(|name| name.parse().ok()),
+            name: note(REF_NAME).and_then(|name| name.parse().ok()),
             digest: digest_of(descriptor)?,
+            index: note(INDEX_DIGEST).and_then(|digest| digest.parse().ok()),
             descriptor: descriptor.clone(),
         })
     }
@@ -61,6 +70,15 @@ pub(super) fn read(layout: &Path) -> Result<Vec<Entry>, Error> {
         Document::Index(index) => index.manifests().iter().map(Entry::of).collect(),
         Document::Manifest(_) => Err(Error::invalid(path.display().to_string(), "is no index")),
     }
+}
+
+/// Adds an entry. A name stands for one image, and an image without a name is there once.
+pub(super) fn put(entries: &mut Vec<Entry>, entry: Entry) {
+    entries.retain(|old| match &entry.name {
+        Some(name) => old.name.as_ref() != Some(name),
+        None => old.name.is_some() || old.digest != entry.digest,
+    });
+    entries.push(entry);
 }
 
 /// Replaces the names as a whole.

@@ -2,15 +2,17 @@
 
 pub(in crate::image) mod blobs;
 mod index;
+pub(in crate::image) mod ingest;
 
 use super::archive;
 use super::bundle;
 use super::config::{Overrides, runtime_spec, stop_signal};
 use super::manifest::{Document, digest_of, parse_config};
 use super::unpacked::{Layer, Unpacked};
-use super::{Digest, Error, ImageName, Source};
+use super::{Digest, Error, ImageName, Platform, Source};
 use blobs::{Blobs, Staging};
 use index::Entry;
+use ingest::Ingest;
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, flock};
@@ -38,6 +40,19 @@ pub struct Image {
     digest: String,
     manifest: ImageManifest,
     config: ImageConfiguration,
+}
+
+/// An image of which every blob has been fetched, or was there.
+#[derive(Debug)]
+pub(in crate::image) struct Fetched {
+    pub(in crate::image) name: ImageName,
+    pub(in crate::image) manifest: Digest,
+    pub(in crate::image) manifest_size: u64,
+    pub(in crate::image) media_type: String,
+    /// Digest of the index that led to the manifest.
+    pub(in crate::image) index: Option<Digest>,
+    /// Config and layers.
+    pub(in crate::image) blobs: Vec<Digest>,
 }
 
 /// One line of `wharf images`.
@@ -69,10 +84,13 @@ impl Store {
             .map_err(Error::file("create", &layout))?;
         let blobs = Blobs::open(&layout)?;
         let unpacked = Unpacked::open(root)?;
-        if !layout.join("oci-layout").exists() {
-            index::replace(&layout.join("oci-layout"), LAYOUT)?;
+        let store = Self { layout, blobs, unpacked };
+        let mark = store.layout.join("oci-layout");
+        if !mark.exists() {
+            let _lock = store.lock()?;
+            index::replace(&mark, LAYOUT)?;
         }
-        Ok(Self { layout, blobs, unpacked })
+        Ok(store)
     }
 
     /// One writer at a time; the lock goes with the returned file.
@@ -101,19 +119,78 @@ impl Store {
             for blob in image.blobs.iter().chain([&image.manifest]) {
                 self.blobs.commit(blob)?;
             }
-            let manifest = &image.manifest;
-            let entry =
-                Entry::new(image.name.clone(), manifest.digest.clone(), manifest.size, &image.media_type)?;
-            entries.retain(|old| match &image.name {
-                Some(name) => old.name.as_ref() != Some(name),
-                None => old.name.is_some() || old.digest != entry.digest,
-            });
-            entries.push(entry.clone());
+            let (digest, size) = (image.manifest.digest.clone(), image.manifest.size);
+            let entry = Entry::new(image.name.clone(), digest, size, &image.media_type, None)?;
+            index::put(&mut entries, entry.clone());
             loaded.push(entry);
         }
         self.blobs.sync()?;
         index::write(&self.layout, &entries)?;
         loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+    }
+
+    /// Where blobs of registries arrive.
+    pub(in crate::image) fn ingest(&self) -> Result<Ingest, Error> {
+        Ingest::open(&self.layout)
+    }
+
+    /// Whether a blob is there, as long as it should be.
+    pub(in crate::image) fn holds(&self, digest: &Digest, size: u64) -> bool {
+        self.blobs.holds(digest, size)
+    }
+
+    /// A blob's content.
+    pub(in crate::image) fn blob(&self, digest: &Digest) -> Result<File, Error> {
+        self.blobs.reader(digest)
+    }
+
+    /// A document, verified.
+    pub(in crate::image) fn document(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        self.blobs.document(digest)
+    }
+
+    /// Room that is left for blobs, bytes; `None` where that is not known.
+    pub(in crate::image) fn room(&self) -> Option<u64> {
+        let state = rustix::fs::statvfs(&self.layout).ok()?;
+        state.f_bavail.checked_mul(state.f_frsize)
+    }
+
+    /// Makes an image of blobs that have arrived. When some of them are gone, because their image was
+    /// removed in the meantime, nothing is changed and their digests are returned.
+    pub(in crate::image) fn adopt(
+        &self,
+        ingest: &Ingest,
+        image: &Fetched,
+    ) -> Result<Result<Summary, Vec<Digest>>, Error> {
+        let _lock = self.lock()?;
+        let mut missing = Vec::new();
+        for digest in image.blobs.iter().chain([&image.manifest]) {
+            if !self.blobs.adopt(&ingest.complete(digest), digest)? {
+                missing.push(digest.clone());
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
+        self.blobs.sync()?;
+        let mut entries = index::read(&self.layout)?;
+        let (digest, index) = (image.manifest.clone(), image.index.clone());
+        let entry =
+            Entry::new(Some(image.name.clone()), digest, image.manifest_size, &image.media_type, index)?;
+        index::put(&mut entries, entry.clone());
+        index::write(&self.layout, &entries)?;
+        Ok(Ok(self.read(&entry)?.summary()))
+    }
+
+    /// Names of images that have this blob.
+    pub(in crate::image) fn names_with(&self, blob: &Digest) -> Result<Vec<ImageName>, Error> {
+        let mut names = Vec::new();
+        for entry in index::read(&self.layout)? {
+            // An image that is damaged is no source, and no reason to fail for another.
+            let has = self.read(&entry).and_then(|image| image.blobs()).is_ok_and(|all| all.contains(blob));
+            names.extend(entry.name.filter(|_| has));
+        }
+        Ok(names)
     }
 
     /// Every image.
@@ -148,10 +225,7 @@ impl Store {
         for entry in &entries {
             let image = self.read(entry)?;
             used.insert(entry.digest.hex().to_owned());
-            used.insert(digest_of(image.manifest.config())?.hex().to_owned());
-            for descriptor in image.manifest.layers() {
-                used.insert(digest_of(descriptor)?.hex().to_owned());
-            }
+            used.extend(image.blobs()?.iter().map(|blob| blob.hex().to_owned()));
             for layer in image.layers()? {
                 layers.insert(layer.diff_id.hex().to_owned());
             }
@@ -163,8 +237,9 @@ impl Store {
     /// The image's layers as directories in overlay's form, lowest first, unpacked when missing.
     ///
     /// # Errors
-    /// Names the layer and the entry.
+    /// Names the layer and the entry, or the platform of an image for other machines.
     pub fn layers(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        Platform::host().check(&image.config, &image.reference)?;
         self.unpacked.ensure(&image.layers()?, &self.blobs)
     }
 
@@ -202,7 +277,9 @@ fn pick<'a>(entries: &'a [Entry], name: &str) -> Result<&'a Entry, Error> {
     if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(Error::NotFound(name.to_owned()));
     }
-    let mut fitting = entries.iter().filter(|entry| entry.digest.hex().starts_with(prefix));
+    let fits = |digest: &Digest| digest.hex().starts_with(prefix);
+    let mut fitting =
+        entries.iter().filter(|entry| fits(&entry.digest) || entry.index.as_ref().is_some_and(fits));
     let first = fitting.next().ok_or_else(|| Error::NotFound(name.to_owned()))?;
     match fitting.all(|other| other.digest == first.digest) {
         true => Ok(first),
@@ -245,6 +322,16 @@ impl Image {
         super::config::volumes(&self.config)
     }
 
+    /// The image's manifest.
+    pub(in crate::image) fn manifest(&self) -> &ImageManifest {
+        &self.manifest
+    }
+
+    /// Digests of config and layers.
+    fn blobs(&self) -> Result<Vec<Digest>, Error> {
+        std::iter::once(self.manifest.config()).chain(self.manifest.layers()).map(digest_of).collect()
+    }
+
     fn layers(&self) -> Result<Vec<Layer>, Error> {
         let diff_ids = self.config.rootfs().diff_ids();
         let descriptors = self.manifest.layers();
@@ -259,13 +346,12 @@ impl Image {
     }
 
     fn summary(&self) -> Summary {
-        let variant = self.config.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
         Summary {
             reference: self.reference.clone(),
             digest: self.digest.clone(),
             created: self.config.created().clone(),
             size_bytes: self.manifest.layers().iter().map(oci_spec::image::Descriptor::size).sum(),
-            platform: format!("{}/{}{variant}", self.config.os(), self.config.architecture()),
+            platform: Platform::of(&self.config).to_string(),
         }
     }
 }

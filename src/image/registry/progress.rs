@@ -1,0 +1,45 @@
+//! What is told while an image is pulled or pushed.
+use crate::image::Digest;
+
+/// Takes events, from several threads.
+pub trait Progress: Sync {
+    /// Something happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// The reference stands for this digest.
+    Resolved(&'a Digest),
+    /// A blob got further.
+    Blob {
+        /// Which one.
+        digest: &'a Digest,
+        /// Its whole size, bytes.
+        size: u64,
+        /// How far it is.
+        state: BlobState<'a>,
+    },
+    /// Something failed that is made up for, such as by another mirror.
+    Warning(&'a str),
+}
+
+/// How far a blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobState<'a> {
+    /// It was there before.
+    Present,
+    /// Another process fetches it just now.
+    Waiting,
+    /// So many bytes are there.
+    At(u64),
+    /// It broke off, and is tried again.
+    Retrying(&'a str),
+    /// It is there, and verified.
+    Done,
+    /// The registry took it from another repository of its own.
+    Mounted(&'a str),
+    /// It is not meant to be pushed.
+    Skipped,
+}

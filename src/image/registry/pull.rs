@@ -1,0 +1,244 @@
+//! From a registry into the store.
+use super::auth::Scope;
+use super::client::{Abandon, Client};
+use super::download::{Downloads, Wanted};
+use super::hosts::Capability;
+use super::manifest::{Received, Which, fetch};
+use super::progress::{BlobState, Event, Progress};
+use super::transport::Transport;
+use super::{Error, Options, clients, parallel};
+use crate::image::archive::check_layer_count;
+use crate::image::manifest::{DOCUMENT_LIMIT, Document, digest_of, parse_config};
+use crate::image::store::Fetched;
+use crate::image::store::ingest::{Claim, Ingest};
+use crate::image::{Digest, Error as ImageError, ImageName, Platform, Store, Summary};
+use oci_spec::image::{Descriptor, ImageManifest};
+use std::io::Read as _;
+
+/// Indexes may point to indexes; no real one does so more often.
+const DEPTH_LIMIT: usize = 4;
+/// More entries than there are platforms, signatures and attestations of them.
+const ENTRIES_LIMIT: usize = 4096;
+/// overlayfs takes no more.
+const LAYERS_LIMIT: usize = 500;
+/// No layer is larger.
+const BLOB_LIMIT: u64 = 256 << 30;
+/// How often blobs may be removed under our hands before this is no accident.
+const ROUNDS: usize = 4;
+
+/// What was pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image in the store.
+    pub image: Summary,
+    /// What the reference stands for at the registry: an index, or the manifest itself.
+    pub digest: Digest,
+    /// Whether anything had to be fetched.
+    pub fetched: bool,
+}
+
+/// Pulls an image for a platform.
+///
+/// # Errors
+/// Names what was attempted, the URL, the reason and what to do. What had been fetched of a blob is kept for
+/// the next try; the store is as it was before.
+pub fn pull(
+    store: &Store,
+    name: &ImageName,
+    platform: &Platform,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Pulled, Error> {
+    let (transport, abandon) = (Transport::new(&options.certs_dir, options.timeout), Abandon::default());
+    let wanted = [Capability::Pull, Capability::Resolve];
+    let clients = clients(name.registry(), name.repository(), &wanted, options, &transport, &abandon)?;
+    let scope = Scope(vec![format!("repository:{}:pull", name.repository())]);
+    let pull = Pull {
+        store,
+        name,
+        platform,
+        options,
+        progress,
+        clients: &clients,
+        scope: &scope,
+        abandon: &abandon,
+    };
+    pull.run()
+}
+
+struct Pull<'a> {
+    store: &'a Store,
+    name: &'a ImageName,
+    platform: &'a Platform,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    clients: &'a [Client<'a>],
+    scope: &'a Scope,
+    abandon: &'a Abandon,
+}
+
+impl Pull<'_> {
+    fn run(&self) -> Result<Pulled, Error> {
+        let (received, manifest, index) = self.resolve()?;
+        let ingest = self.store.ingest()?;
+        let config = self.wanted(manifest.config())?;
+        let mut fetched = self.keep_manifest(&received, &ingest)?;
+        fetched |= self.fetch(&ingest, std::slice::from_ref(&config))?;
+        self.check_config(&ingest, &config, &manifest)?;
+        let mut layers = Vec::new();
+        for descriptor in manifest.layers() {
+            let layer = self.wanted(descriptor)?;
+            if !layers.iter().any(|other: &Wanted| other.digest == layer.digest) {
+                layers.push(layer);
+            }
+        }
+        fetched |= self.fetch(&ingest, &layers)?;
+        let blobs: Vec<Wanted> = std::iter::once(config).chain(layers).collect();
+        let image = Fetched {
+            name: self.name.clone(),
+            manifest: received.digest.clone(),
+            manifest_size: received.bytes.len() as u64,
+            media_type: received.media_type.clone(),
+            index: index.clone(),
+            blobs: blobs.iter().map(|blob| blob.digest.clone()).collect(),
+        };
+        let digest = index.unwrap_or_else(|| received.digest.clone());
+        for _ in 0..ROUNDS {
+            if let Ok(image) = self.store.adopt(&ingest, &image)? {
+                return Ok(Pulled { image, digest, fetched });
+            }
+            // An image that shared blobs was removed after we had looked.
+            fetched |= self.keep_manifest(&received, &ingest)? | self.fetch(&ingest, &blobs)?;
+        }
+        let what = format!("image {}", self.name);
+        Err(ImageError::invalid(what, "its blobs are removed faster than they can be fetched").into())
+    }
+
+    /// The manifest for our platform, and the digest of the index that led to it.
+    fn resolve(&self) -> Result<(Received, Box<ImageManifest>, Option<Digest>), Error> {
+        let digest = self.name.digest();
+        let which = match &digest {
+            Some(digest) => Which::Digest(digest, None),
+            None => Which::Tag(self.name.tag().unwrap_or("latest")),
+        };
+        let mut received = self.document(which)?;
+        self.progress.event(&Event::Resolved(&received.digest));
+        let top = received.digest.clone();
+        for depth in 0..=DEPTH_LIMIT {
+            let what = format!("{} ({})", self.name, received.digest);
+            match received.document {
+                Document::Manifest(manifest) => {
+                    if manifest.layers().len() > LAYERS_LIMIT {
+                        let count = manifest.layers().len();
+                        let reason =
+                            format!("has {count} layers; no more than {LAYERS_LIMIT} can be mounted");
+                        return Err(ImageError::invalid(what, reason).into());
+                    }
+                    let index = (received.digest != top).then_some(top);
+                    received.document = Document::Manifest(manifest.clone());
+                    return Ok((received, manifest, index));
+                }
+                Document::Index(index) => {
+                    if index.manifests().len() > ENTRIES_LIMIT {
+                        let reason = format!("has more than {ENTRIES_LIMIT} entries; refused");
+                        return Err(ImageError::invalid(what, reason).into());
+                    }
+                    if depth < DEPTH_LIMIT {
+                        let chosen = self.platform.choose(&index, &what)?;
+                        let digest = digest_of(chosen)?;
+                        received = self.document(Which::Digest(&digest, Some(chosen.size())))?;
+                        continue;
+                    }
+                    break;
+                }
+            }
+        }
+        Err(ImageError::invalid(self.name.to_string(), "indexes point to each other without end").into())
+    }
+
+    fn document(&self, which: Which<'_>) -> Result<Received, Error> {
+        fetch(self.clients, self.name.repository(), self.scope, which, self.progress)
+    }
+
+    fn wanted(&self, descriptor: &Descriptor) -> Result<Wanted, Error> {
+        let digest = digest_of(descriptor)?;
+        let size = descriptor.size();
+        if size > BLOB_LIMIT {
+            let reason = format!("is said to have {size} bytes; refused above {BLOB_LIMIT}");
+            return Err(ImageError::invalid(format!("blob {digest}"), reason).into());
+        }
+        let urls = descriptor.urls().clone().unwrap_or_default();
+        Ok(Wanted { digest, size, urls })
+    }
+
+    /// Puts the manifest into the ingest area; false when the store has it.
+    fn keep_manifest(&self, received: &Received, ingest: &Ingest) -> Result<bool, Error> {
+        if self.store.holds(&received.digest, received.bytes.len() as u64) {
+            return Ok(false);
+        }
+        if let Claim::Partial(mut partial) = ingest.claim(&received.digest, true)? {
+            partial.restart()?;
+            partial.write(&received.bytes)?;
+            if let Err(found) = partial.finish(&received.digest)? {
+                let (what, expected) = ("the manifest".to_owned(), received.digest.to_string());
+                return Err(ImageError::Mismatch { what, expected, found: found.to_string() }.into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fetches what the store lacks; false when it lacks nothing.
+    fn fetch(&self, ingest: &Ingest, blobs: &[Wanted]) -> Result<bool, Error> {
+        let (present, missing): (Vec<&Wanted>, Vec<&Wanted>) =
+            blobs.iter().partition(|blob| self.store.holds(&blob.digest, blob.size));
+        for blob in present {
+            let state = BlobState::Present;
+            self.progress.event(&Event::Blob { digest: &blob.digest, size: blob.size, state });
+        }
+        self.check_room(&missing)?;
+        let repository = self.name.repository();
+        let downloads =
+            Downloads { clients: self.clients, repository, scope: self.scope, store: self.store, ingest };
+        parallel::each(&missing, self.options.parallel, self.abandon, |blob| {
+            downloads.fetch(blob, self.progress)
+        })?;
+        Ok(!missing.is_empty())
+    }
+
+    /// Better now than after an hour.
+    fn check_room(&self, missing: &[&Wanted]) -> Result<(), Error> {
+        let needed = missing.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+        match self.store.room() {
+            Some(room) if room < needed => {
+                let what = format!("image {}", self.name);
+                let reason = format!(
+                    "needs {needed} bytes in the store, which has room for {room}; make room, or choose another place with --root"
+                );
+                Err(ImageError::invalid(what, reason).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An image for other machines, or with a config that does not fit, is refused before its layers come.
+    fn check_config(&self, ingest: &Ingest, config: &Wanted, manifest: &ImageManifest) -> Result<(), Error> {
+        let what = format!("the config of {}", self.name);
+        if config.size > DOCUMENT_LIMIT {
+            let reason = format!("is larger than {DOCUMENT_LIMIT} bytes");
+            return Err(ImageError::invalid(what, reason).into());
+        }
+        let path = ingest.complete(&config.digest);
+        let bytes = match std::fs::File::open(&path) {
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                let read = file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes);
+                read.map_err(|source| Error::file("read", &path, source))?;
+                bytes
+            }
+            Err(_) => self.store.document(&config.digest)?,
+        };
+        let parsed = parse_config(&bytes, &what)?;
+        self.platform.check(&parsed, &what)?;
+        Ok(check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?)
+    }
+}
