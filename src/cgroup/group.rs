@@ -52,6 +52,11 @@ impl Record {
         self.v2.is_none() && self.v1.is_empty()
     }
 
+    /// Whether systemd makes it, when the container's first process is there already.
+    pub fn is_scope(&self) -> bool {
+        self.scope.is_some()
+    }
+
     /// Every directory, the one that people look for first: cgroup2's, or that of the memory controller.
     pub fn directories(&self) -> Vec<&Path> {
         let v1 = self.v1.iter().map(|(_, directory)| directory.as_path());

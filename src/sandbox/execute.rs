@@ -113,6 +113,7 @@ impl Child<'_> {
             Step::ExecConsole { size } => self.exec_console(*size)?,
             Step::Sysctl { path, value } => self.write_proc(path, value.to_bytes())?,
             step @ (Step::CreateMount(_)
+            | Step::OpenLate { .. }
             | Step::Attach { .. }
             | Step::AttachOrLink { .. }
             | Step::AttachTmpfs { .. }

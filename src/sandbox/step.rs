@@ -82,6 +82,13 @@ pub(super) enum Step {
         recursive: bool,
     },
     CreateMount(NewMount),
+    /// Opens the tree of a slot that was not there yet when the parent opened the others.
+    OpenLate {
+        slot: Slot,
+        /// For errors, with the JSON path.
+        path: String,
+        at: String,
+    },
     /// Attaches the root tree at this place of the host.
     PlaceRoot(CString),
     /// Tells the parent that hooks may run, and waits until they have.
@@ -245,6 +252,7 @@ impl Step {
             Self::CreateMount(mount) => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
+            Self::OpenLate { path, at, .. } => write!(out, "{at}: open {path}"),
             Self::PlaceRoot(path) => write!(out, "attach the rootfs at {}", path.to_string_lossy()),
             Self::AwaitHooks => out.write_str("wait for the hooks"),
             Self::Chroot { .. } => out.write_str("chroot into the rootfs (--no-pivot)"),

@@ -76,6 +76,7 @@ fn details(step: &Step) -> (&'static str, Value) {
         Step::JoinMounts { join } => ("joinMounts", json!({"join": join})),
         Step::IsolateMounts { recursive } => ("isolateMounts", json!({"recursive": recursive})),
         Step::CreateMount(mount) => ("createMount", new_mount(mount)),
+        Step::OpenLate { slot, path, .. } => ("openLate", json!({"mount": slot, "path": path})),
         Step::PlaceRoot(path) => ("placeRoot", json!({"path": text(path)})),
         Step::AwaitHooks => ("awaitHooks", Value::Null),
         Step::PivotRoot => ("pivotRoot", Value::Null),
@@ -152,7 +153,7 @@ fn process_details(step: &Step) -> (&'static str, Value) {
 
 fn source_json(slot: usize, source: &Source) -> Value {
     match source {
-        Source::Host(tree) => host_tree(slot, tree),
+        Source::Host(tree) | Source::Late(tree) => host_tree(slot, tree),
         Source::Null => json!({"mount": slot, "from": "/dev/null"}),
         Source::New => json!({"mount": slot, "from": "new"}),
     }

@@ -4,7 +4,7 @@ use super::Child;
 use super::copy_up::{self, LINK};
 use super::covers::{make_read_only, read_only};
 use super::place::{Parent, Place};
-use crate::sandbox::mounts::Source;
+use crate::sandbox::mounts::{Source, open_tree};
 use crate::sandbox::step::{Device, NewMount, Slot, Step};
 use crate::sandbox::target::{Kind, Target};
 use crate::sys::mount::{MountAttr, mount_setattr};
@@ -20,6 +20,11 @@ impl Child<'_> {
         match step {
             Step::CreateMount(new) => {
                 self.prepared.mounts[new.slot] = Some(self.create_mount(new)?);
+                Ok(())
+            }
+            Step::OpenLate { slot, .. } => {
+                let Source::Late(tree) = &self.plan.sources[*slot] else { return Err(Errno::BADF) };
+                self.prepared.mounts[*slot] = Some(open_tree(tree)?);
                 Ok(())
             }
             Step::Attach { slot, target } if self.plan.sources[*slot] == Source::New => {

@@ -19,6 +19,23 @@ pub(in crate::sandbox) struct CgroupView<'a> {
     pub(in crate::sandbox) bound: Option<&'a Record>,
 }
 
+/// What of a hierarchy is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The container's own group.
+    Group,
+    /// The same, as a scope that systemd is still to make.
+    Scope,
+    /// All that the caller sees, with the hierarchies below.
+    Whole,
+}
+
+impl Extent {
+    fn of(bound: Option<&Record>) -> Self {
+        if bound.is_some_and(Record::is_scope) { Self::Scope } else { Self::Group }
+    }
+}
+
 impl Mounts {
     pub(super) fn cgroup(
         &mut self,
@@ -30,13 +47,13 @@ impl Mounts {
     ) -> Result<(), Error> {
         if view.bound.is_some_and(Record::is_empty) {
             // Nothing of its own to show: what the user sees anyway, as deep as it may be mounted.
-            self.bind_cgroup(Path::new("/sys/fs/cgroup"), true, target, options, at);
+            self.bind_cgroup(Path::new("/sys/fs/cgroup"), Extent::Whole, target, options, at);
             return Ok(());
         }
         let is_v2 = mount.typ().as_deref() == Some("cgroup2") || !view.hierarchies.has_v1();
         match (is_v2, view.bound.and_then(Record::unified)) {
             (true, Some(own)) => {
-                self.bind_cgroup(own, false, target, options, at);
+                self.bind_cgroup(own, Extent::of(view.bound), target, options, at);
                 Ok(())
             }
             (true, None) => self.new_filesystem(mount, "cgroup2", target, options, at),
@@ -64,7 +81,7 @@ impl Mounts {
         for hierarchy in view.hierarchies.container_mounts() {
             let place = inner(&hierarchy.name)?;
             if let Some(own) = view.bound.and_then(|own| own.directory_of(&hierarchy.name)) {
-                self.bind_cgroup(own, false, place, options, at);
+                self.bind_cgroup(own, Extent::of(view.bound), place, options, at);
                 continue;
             }
             if view.bound.is_some() && !Caller::of_this_process().is_host_root() {
@@ -84,21 +101,23 @@ impl Mounts {
         Ok(())
     }
 
-    /// The directory exists when the parent opens it: the cgroup is made before the clone.
+    /// The directory exists when the parent opens it: the cgroup is made before the clone, unless systemd
+    /// makes it around the process.
     fn bind_cgroup(
         &mut self,
         source: &Path,
-        recursive: bool,
+        extent: Extent,
         target: Target,
         options: &MountOptions,
         at: &str,
     ) {
         // Read-only means all of it: what is delegated to the user is not the container's (CVE-2023-25809).
+        let recursive = extent == Extent::Whole;
         let mut recursive_attr = options.recursive_attr;
         if recursive {
             recursive_attr.set |= options.attr.set;
         }
-        let slot = self.slot(Source::Host(Box::new(HostTree {
+        let tree = Box::new(HostTree {
             source: source.to_owned(),
             recursive,
             symlink: Symlink::Followed,
@@ -107,7 +126,15 @@ impl Mounts {
             propagation: vec![(libc::MS_PRIVATE, false)],
             id_map: None,
             at: at.to_owned(),
-        })));
+        });
+        let slot = if extent == Extent::Scope {
+            let slot = self.slot(Source::Late(tree));
+            let (path, at) = (source.display().to_string(), at.to_owned());
+            self.create.push(Step::OpenLate { slot, path, at });
+            slot
+        } else {
+            self.slot(Source::Host(tree))
+        };
         self.attach.push(Step::Attach { slot, target });
     }
 }

@@ -6,7 +6,7 @@ mod options;
 mod own;
 
 pub(super) use id_maps::OwnUserNamespace;
-pub(super) use open::{open_root, open_source, open_sources, root_error, source_error};
+pub(super) use open::{open_root, open_source, open_sources, open_tree, root_error, source_error};
 pub use options::KNOWN;
 pub(super) use options::rootfs_propagation;
 pub(super) use own::mark as mark_own;
@@ -52,6 +52,8 @@ pub(super) struct HostTree {
 pub(super) enum Source {
     /// The parent opens it.
     Host(Box<HostTree>),
+    /// The child opens it, once the parent has let it go: the parent makes it while the child waits.
+    Late(Box<HostTree>),
     /// The host's /dev/null, checked by device number (CVE-2025-31133).
     Null,
     /// The child makes it.

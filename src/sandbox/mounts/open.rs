@@ -38,7 +38,7 @@ pub(in crate::sandbox) fn open_source(source: &Source) -> Result<Option<OwnedFd>
     match source {
         Source::Host(tree) => open_tree(tree).map(Some),
         Source::Null => open_null().map(Some),
-        Source::New => Ok(None),
+        Source::Late(_) | Source::New => Ok(None),
     }
 }
 
@@ -92,7 +92,8 @@ impl UserNamespaces {
     }
 }
 
-fn open_tree(tree: &HostTree) -> Result<OwnedFd, Errno> {
+/// A detached copy of a tree, as it is to be mounted but for its ids.
+pub(in crate::sandbox) fn open_tree(tree: &HostTree) -> Result<OwnedFd, Errno> {
     let recursive = if tree.recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let itself = match tree.symlink {
         Symlink::Followed => OpenTreeFlags::empty(),
