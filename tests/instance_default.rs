@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use wharf::cgroup::Hierarchies;
-use wharf::sandbox::{Inputs, Plan, Rootfs, Start, Stdio, default_spec, spawn};
+use wharf::sandbox::{Inputs, Plan, Rootfs, Stdio, default_spec, spawn};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -29,21 +29,12 @@ fn inside(script: &str, no_new_privileges: bool) -> String {
     spec.set_process(Some(process));
     let mut output = tempfile::tempfile().unwrap();
     let stream = |file: &File| Some(OwnedFd::from(file.try_clone().unwrap()));
-    let inputs = Inputs {
-        bundle: std::path::PathBuf::new(),
-        rootfs: Rootfs::Directory(rootfs.path().to_owned()),
-        cgroup: None,
-        stdio: Stdio {
-            stdin: Some(File::open("/dev/null").unwrap().into()),
-            stdout: stream(&output),
-            stderr: stream(&output),
-        },
-        console_socket: None,
-        start: Start::AtOnce,
-        preserve_fds: 0,
-        no_pivot: false,
-        no_new_keyring: false,
+    let stdio = Stdio {
+        stdin: Some(File::open("/dev/null").unwrap().into()),
+        stdout: stream(&output),
+        stderr: stream(&output),
     };
+    let inputs = Inputs { stdio, ..Inputs::of(Rootfs::Directory(rootfs.path().to_owned())) };
     let plan = Plan::compile(&spec, inputs, &Hierarchies::detect().unwrap()).unwrap();
     let init = spawn(&plan, None).unwrap();
     rustix::process::waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();

@@ -313,3 +313,14 @@ fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
 }
+
+#[test]
+fn a_mount_on_a_default_device_takes_its_place() {
+    common::require_root!();
+    let scratch = Scratch::new("overdev");
+    let mut bundle = scratch.bundle(&["/bin/stat", "-c", "%t,%T", "/dev/random"]);
+    bundle.mount(json!({
+        "destination": "/dev/random", "type": "bind", "source": "/dev/urandom", "options": ["bind", "ro"]
+    }));
+    assert_eq!(output(&scratch, &bundle), "1,9");
+}

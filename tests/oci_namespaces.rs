@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bundle, Call, Scratch, eventually};
+use common::{Bundle, Call, Scratch};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -214,121 +214,84 @@ fn without_a_cgroup_namespace_a_container_sees_its_own_group_and_nothing_above()
     assert_ne!(outcome.code, Some(0), "it is read-only: {outcome}");
 }
 
-/// Processes of the host that share a mount namespace of their own, which ends with them.
-struct Neighbours {
-    first: common::Running,
+/// A mount namespace that nobody lives in, held by a file alone.
+struct Pinned {
+    directory: std::path::PathBuf,
 }
 
-impl Neighbours {
-    /// `script` runs in the new namespace and must stay.
-    fn new(script: &str) -> Self {
-        let first = Call::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", script]);
-        let neighbours = Self { first: first.spawn() };
-        eventually("the namespace is there", || neighbours.namespace() != namespace_of("self"));
-        neighbours
+impl Pinned {
+    fn new(scratch: &Scratch) -> Self {
+        let directory = scratch.path().join("pinned");
+        std::fs::create_dir(&directory).expect("directory");
+        let pinned = Self { directory };
+        // The file has to be on a mount that is not shared, mount_namespaces(7).
+        let at = pinned.directory.to_str().expect("UTF-8");
+        Call::new("mount").args(["-t", "tmpfs", "pinned", at]).ok();
+        Call::new("mount").args(["--make-private", at]).ok();
+        std::fs::write(pinned.path(), "").expect("file");
+        let script = "mount -t tmpfs theirs /mnt";
+        let option = format!("--mount={}", pinned.path().display());
+        Call::new("unshare").args([option.as_str(), "--propagation", "private", "sh", "-c", script]).ok();
+        pinned
     }
 
-    fn pid(&self) -> u32 {
-        self.first.pid()
-    }
-
-    fn namespace(&self) -> String {
-        namespace_of(&self.pid().to_string())
-    }
-
-    /// Which file system is at a path of theirs.
-    fn sees(&self, path: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/root/{path}", self.pid())).unwrap_or_default()
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.join("namespace")
     }
 }
 
-impl Drop for Neighbours {
+impl Drop for Pinned {
     fn drop(&mut self) {
-        self.first.signal(nix::sys::signal::Signal::SIGKILL);
+        for place in [self.path(), self.directory.clone()] {
+            Call::new("umount").arg("--lazy").arg(place).outcome();
+        }
     }
 }
 
-fn namespace_of(process: &str) -> String {
-    let link = std::fs::read_link(format!("/proc/{process}/ns/mnt"));
-    link.map(|target| target.display().to_string()).unwrap_or_default()
-}
-
-fn join_mounts(bundle: &mut Bundle, pid: u32) {
+fn join_mounts(bundle: &mut Bundle, path: &std::path::Path) {
     bundle.edit(|spec| {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().expect("namespaces");
         namespaces.retain(|namespace| namespace["type"] != "mount");
-        namespaces.push(json!({"type": "mount", "path": format!("/proc/{pid}/ns/mnt")}));
+        namespaces.push(json!({"type": "mount", "path": path}));
     });
 }
 
 #[test]
-fn containers_that_join_a_mount_namespace_have_their_own_roots_and_leave_others_theirs() {
+fn a_mount_namespace_that_nobody_lives_in_is_joined_by_path_one_container_after_the_other() {
     common::require_root!();
     let scratch = Scratch::new("mountns");
-    let neighbours =
-        Neighbours::new("mount -t tmpfs theirs /mnt && echo theirs > /mnt/mark && exec sleep 1000");
-    eventually("their mount is there", || neighbours.sees("mnt/mark") == "theirs\n");
-    let ids = ["one", "two"].map(|stem| scratch.name(stem));
-    for id in &ids {
+    let pinned = Pinned::new(&scratch);
+    let before = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    for stem in ["one", "two"] {
+        let id = scratch.name(stem);
         let mut bundle = scratch.bundle(&["/bin/sleep", "1000"]);
-        std::fs::write(bundle.rootfs().join("mine"), id).expect("write");
-        join_mounts(&mut bundle, neighbours.pid());
-        scratch.oci(["run", "-d", "--bundle", bundle.arg(), id]).ok();
+        std::fs::write(bundle.rootfs().join("mine"), &id).expect("write");
+        join_mounts(&mut bundle, &pinned.path());
+        scratch.oci(["run", "-d", "--bundle", bundle.arg(), &id]).ok();
+        let number = std::fs::metadata(pinned.path()).expect("namespace").ino();
+        let script = "cat /mine /../mine; readlink /proc/self/ns/mnt; grep -c theirs /proc/self/mountinfo; echo x > /proc/sys/kernel/domainname";
+        let outcome = scratch.oci(["exec", &id, "/bin/sh", "-c", script]).outcome();
+        assert_eq!(outcome.text(), format!("{id}{id}mnt:[{number}]\n0"), "{outcome}");
+        let other = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("other")]);
+        other.fails_with(&["linux.namespaces[4].path", "lives in the mount namespace"]);
+        scratch.oci(["delete", "--force", &id]).ok();
     }
-    for id in &ids {
-        let pid = scratch.oci(["state", id]).ok().json()["pid"].to_string();
-        assert_eq!(namespace_of(&pid), neighbours.namespace());
-        let script = "cat /mine; readlink /proc/self/ns/mnt; test ! -e /mnt/mark";
-        let outcome = scratch.oci(["exec", id, "/bin/sh", "-c", script]).ok();
-        assert_eq!(outcome.text(), format!("{id}{}", neighbours.namespace()), "{outcome}");
-    }
-    assert_eq!(neighbours.sees("mnt/mark"), "theirs\n");
-    assert_eq!(neighbours.sees("mine"), "", "their root is their own");
-    let own = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    assert!(!own.contains(scratch.path().to_str().expect("UTF-8")), "the host got a mount: {own}");
-    for id in &ids {
-        scratch.oci(["delete", "--force", id]).ok();
-    }
-    assert_eq!(neighbours.sees("mnt/mark"), "theirs\n");
-    drop(neighbours);
+    assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"), before);
+    drop(pinned);
     scratch.assert_clean();
 }
 
 #[test]
-fn a_root_in_a_joined_mount_namespace_is_propagated_nowhere() {
+fn a_mount_namespace_that_processes_live_in_is_refused_with_its_path() {
     common::require_root!();
-    let scratch = Scratch::new("mountshared");
-    let pid_file = scratch.path().join("pid");
-    let script = format!(
-        "mount --make-rshared /; unshare --mount --propagation unchanged sleep 1000 & echo $! > {}; exec sleep 1000",
-        pid_file.display()
-    );
-    let outer = Neighbours::new(&script);
-    let mut inner = 0;
-    eventually("the inner namespace is there", || {
-        inner = std::fs::read_to_string(&pid_file).unwrap_or_default().trim().parse().unwrap_or(0);
-        let namespace = namespace_of(&inner.to_string());
-        !namespace.is_empty() && namespace != outer.namespace()
-    });
-    let mounts = || std::fs::read_to_string(format!("/proc/{}/mountinfo", outer.pid())).expect("mountinfo");
-    let before = mounts();
-    assert!(before.contains("shared:"), "{before}");
-    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "mount -t tmpfs more /tmp && ls /"]);
-    bundle.edit(|spec| {
-        spec["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
-    });
-    bundle.edit(|spec| {
-        for set in ["effective", "permitted"] {
-            spec["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
-        }
-    });
-    join_mounts(&mut bundle, inner);
-    let outcome = scratch.run(&bundle);
-    assert!(outcome.success() && outcome.stdout.contains("proc"), "{outcome}");
-    assert!(outcome.stderr.contains("CAP_SYS_CHROOT"), "it is warned about: {outcome}");
-    assert_eq!(mounts(), before);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(inner as i32), nix::sys::signal::Signal::SIGKILL)
-        .expect("kill");
+    let scratch = Scratch::new("mountlive");
+    let pause = hold(&scratch, &USUAL, None, "lives");
+    for path in ["/proc/self/ns/mnt".to_owned(), format!("/proc/{pause}/ns/mnt")] {
+        let mut bundle = scratch.bundle(&["/bin/true"]);
+        join_mounts(&mut bundle, path.as_ref());
+        let run = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("lives")]);
+        run.fails_with(&["linux.namespaces[4].path", "lives in the mount namespace", &path]);
+    }
 }
 
 #[test]
@@ -337,35 +300,12 @@ fn a_new_user_namespace_with_a_joined_mount_namespace_is_refused_with_its_path()
     let scratch = Scratch::new("mountuser");
     let mut bundle = scratch.bundle(&["/bin/true"]);
     map_ids(&mut bundle, 100_000);
-    join_mounts(&mut bundle, std::process::id());
+    join_mounts(&mut bundle, "/proc/self/ns/mnt".as_ref());
     bundle.edit(|spec| {
         spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
     });
     let run = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("user")]);
     run.fails_with(&["linux.namespaces[5].path", "new user namespace"]);
-}
-
-#[test]
-fn a_container_joins_the_mount_and_user_namespaces_of_another() {
-    common::require_root!();
-    let scratch = Scratch::new("mountpod");
-    let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"];
-    let pause = hold(&scratch, &kinds, Some(100_000), "pod");
-    let mut bundle = scratch.bundle(&["/bin/sh", "-c", "id -u; readlink /proc/self/ns/mnt; cat /mine"]);
-    std::fs::write(bundle.rootfs().join("mine"), "mine").expect("write");
-    set_namespaces(&mut bundle, &kinds, &["user", "mount", "uts"], pause);
-    bundle.edit(|spec| {
-        for namespace in spec["linux"]["namespaces"].as_array_mut().expect("namespaces") {
-            if namespace["type"] == "mount" {
-                namespace["path"] = json!(format!("/proc/{pause}/ns/mnt"));
-            }
-        }
-    });
-    map_ids(&mut bundle, 100_000);
-    bundle.edit(|spec| drop(spec.as_object_mut().expect("object").remove("hostname")));
-    let outcome = scratch.run(&bundle);
-    let namespace = namespace_of(&pause.to_string());
-    assert_eq!(outcome.text(), format!("0\n{namespace}\nmine"), "{outcome}");
 }
 
 #[test]

@@ -221,3 +221,21 @@ fn commands_at_once_on_one_container_wait_for_each_other() {
     }
     scratch.assert_clean();
 }
+
+#[test]
+fn a_forced_delete_beside_a_create_waits_and_leaves_nothing() {
+    common::require_root!();
+    let scratch = Scratch::new("beside");
+    let bundle = scratch.bundle(&["/bin/sleep", "1000"]);
+    let id = scratch.name("beside");
+    for round in 0..20 {
+        let create = scratch.oci(["create", "--bundle", bundle.arg(), &id]).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(round % 10 * 3));
+        scratch.oci(["delete", "--force", &id]).ok();
+        // The one that comes second decides what is left.
+        create.wait();
+        scratch.oci(["delete", "--force", &id]).ok();
+        assert!(!scratch.oci_root().join(&id).exists());
+    }
+    scratch.assert_clean();
+}

@@ -288,3 +288,24 @@ fn what_systemd_refuses_is_told_in_its_words_and_leaves_nothing() {
     assert!(is_gone(&format!("test-{id}.scope")));
     scratch.assert_clean();
 }
+
+#[test]
+fn without_a_cgroup_namespace_a_container_sees_its_scope_and_nothing_above() {
+    require_root!();
+    require!(systemd_runs(), "needs systemd as the first process");
+    let scratch = Scratch::new("scopens");
+    let slice = scratch.name("seen").replace('-', "");
+    let id = scratch.name("own");
+    let mut bundle = sleeping(&scratch, &slice, &id, &json!({}));
+    bundle.edit(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    });
+    run_detached(&scratch, &bundle, &id);
+    let script = "grep ' - cgroup' /proc/self/mountinfo | cut -d ' ' -f 4; cat /sys/fs/cgroup/cgroup.procs";
+    let told = scratch.oci(["exec", &id, "/bin/sh", "-c", script]).ok().stdout;
+    let root = told.lines().next().unwrap_or_default().to_owned();
+    assert!(root.ends_with(&format!("{id}.scope")), "{told}");
+    assert!(told.lines().any(|pid| pid == "1"), "its own processes are in it: {told}");
+    scratch.oci(["delete", "--force", &id]).ok();
+}

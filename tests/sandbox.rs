@@ -82,15 +82,9 @@ impl Box {
     fn spawn(&self, output: Option<&File>, start_socket: Option<OwnedFd>) -> Result<Init, String> {
         let stream = || output.map(|file| OwnedFd::from(file.try_clone().unwrap()));
         let inputs = Inputs {
-            bundle: std::path::PathBuf::new(),
-            rootfs: Rootfs::Directory(self.rootfs.path().to_owned()),
-            cgroup: None,
             stdio: Stdio { stdin: Some(null()), stdout: stream(), stderr: stream() },
-            console_socket: None,
             start: start_socket.map_or(Start::AtOnce, Start::ByAnyone),
-            preserve_fds: 0,
-            no_pivot: false,
-            no_new_keyring: false,
+            ..Inputs::of(Rootfs::Directory(self.rootfs.path().to_owned()))
         };
         let plan = Plan::compile(&self.spec, inputs, &Hierarchies::detect().unwrap());
         let plan = plan.map_err(|error| error.to_string())?;

@@ -97,6 +97,7 @@ impl Cgroup {
     ) -> Result<Self, Error> {
         if let Some(scope) = path.scope().cloned() {
             let record = Record::planned(hierarchies, path);
+            refuse_processes(record.directories().first().copied(), path)?;
             let (hierarchies, path, resources) = (hierarchies.clone(), path.clone(), resources.clone());
             let awaited =
                 Some(Awaited { hierarchies, path, scope, resources, is_made: AtomicBool::new(false) });
@@ -307,12 +308,18 @@ fn make_all(
     Ok(cgroup)
 }
 
-/// Processes of others would come under our limits, and end with our container. Those of a scope are the
-/// container's own by now.
+/// Those of a scope are the container's own by now.
 fn must_be_empty(made: Option<&Made>, path: &CgroupPath) -> Result<(), Error> {
-    let Some(there) = made.filter(|made| !made.is_new() && path.scope().is_none()) else { return Ok(()) };
+    let there = made.filter(|made| !made.is_new() && path.scope().is_none());
+    refuse_processes(there.map(|made| made.leaf.as_path()), path)
+}
+
+/// Processes of others would come under our limits, and end with our container.
+fn refuse_processes(directory: Option<&Path>, path: &CgroupPath) -> Result<(), Error> {
     let mut pids = Vec::new();
-    collect_pids(&there.leaf, &mut pids)?;
+    if let Some(directory) = directory {
+        collect_pids(directory, &mut pids)?;
+    }
     if pids.is_empty() {
         return Ok(());
     }

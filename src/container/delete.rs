@@ -46,20 +46,20 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
 
 /// Removes what is there of a container that has no readable record: a killed `create` or `delete` left
 /// it, or the record has been damaged. A container that is not there is no error.
-pub(super) fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<(), Error> {
+pub(super) fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<bool, Error> {
     let directory = match StateDirectory::open(state_root, id) {
-        Err(Error::NotFound(_)) => return Ok(()),
+        Err(Error::NotFound(_)) => return Ok(true),
         other => other?,
     };
     let _lock = directory.lock()?;
     match Record::read(&directory, id) {
         // A `create` that held the lock has come to its end: this is a container, not remains of one.
-        Ok(_) => return Err(Error::Busy(id.to_string())),
+        Ok(_) => return Ok(false),
         Err(Error::Record { .. }) => delete_cgroup_of(&directory, id)?,
         Err(Error::NotFound(_)) => {}
         Err(error) => return Err(error),
     }
-    directory.remove()
+    directory.remove().map(|()| true)
 }
 
 /// The cgroup by the config's word, where the record's cannot be read.

@@ -321,11 +321,12 @@ impl Container {
         delete::delete(&self, force)
     }
 
-    /// Removes what is left of a container that cannot be loaded any more; nothing there is no error.
+    /// Removes what is left of a container that cannot be loaded any more; nothing there is no error. False
+    /// when a `create` has made a container of it meanwhile.
     ///
     /// # Errors
     /// Names what cannot be removed.
-    pub fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<(), Error> {
+    pub fn delete_remains(state_root: &Path, id: &ContainerId) -> Result<bool, Error> {
         delete::delete_remains(state_root, id)
     }
 

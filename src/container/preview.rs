@@ -1,7 +1,7 @@
 //! What `create` would do, without doing it.
 use super::foundation::Draft;
 use super::{ContainerId, Error};
-use crate::sandbox::{Inputs, Plan, Rootfs, Start, Stdio};
+use crate::sandbox::{Inputs, Plan, Rootfs, Start};
 use oci_spec::runtime::{Process, Spec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
@@ -25,15 +25,11 @@ pub fn preview(id: &ContainerId, bundle: &Path, spec: &Spec, systemd_cgroup: boo
     };
     let (start, console_socket) = pair().map_err(failed)?;
     let inputs = Inputs {
-        rootfs: Rootfs::Directory(draft.record.rootfs.clone()),
         bundle: draft.record.bundle.clone(),
         cgroup: Some(draft.record.cgroup.clone()),
-        stdio: Stdio::default(),
         console_socket: terminal.then_some(console_socket),
         start: Start::ByAnyone(start),
-        preserve_fds: 0,
-        no_pivot: false,
-        no_new_keyring: false,
+        ..Inputs::of(Rootfs::Directory(draft.record.rootfs.clone()))
     };
     let plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
     Ok(json!({"cgroup": draft.cgroup_json(), "sandbox": plan.to_json()}))

@@ -290,7 +290,7 @@ impl SpawnError {
 mod tests {
     use super::*;
     use crate::cgroup::Hierarchies;
-    use crate::sandbox::{Inputs, Rootfs, Start, Stdio};
+    use crate::sandbox::{Inputs, Rootfs};
 
     #[test]
     fn places_survive_their_way_to_the_caller() {
@@ -314,17 +314,7 @@ mod tests {
         if let Some(process) = spec.process_mut() {
             process.set_terminal(Some(false));
         }
-        let inputs = Inputs {
-            rootfs: Rootfs::Directory("/nowhere".into()),
-            bundle: "/".into(),
-            cgroup: None,
-            stdio: Stdio::default(),
-            console_socket: None,
-            start: Start::AtOnce,
-            preserve_fds: 0,
-            no_pivot: false,
-            no_new_keyring: false,
-        };
+        let inputs = Inputs::of(Rootfs::Directory("/nowhere".into()));
         let plan = Plan::compile(&spec, inputs, &Hierarchies::detect().unwrap()).unwrap();
         let error = check(&plan, Caller::User).unwrap_err().to_string();
         assert!(error.starts_with("linux.namespaces: ") && error.contains("spec --rootless"), "{error}");

@@ -30,10 +30,11 @@ const LINKS: &[(&str, &std::ffi::CStr)] = &[
 pub(super) fn compile(listed: &[LinuxDevice], bind: bool, mounts: &mut Mounts) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::with_capacity(DEFAULT.len() + listed.len() + LINKS.len());
     for (path, major, minor) in DEFAULT {
-        if listed.iter().any(|device| device.path() == Path::new(path)) {
+        let target = target(Path::new(path), "linux.devices")?;
+        // What the config puts there is what it wants there.
+        if listed.iter().any(|device| device.path() == Path::new(path)) || mounts.attaches_at(&target) {
             continue;
         }
-        let target = target(Path::new(path), "linux.devices")?;
         if bind {
             steps.push(Step::Attach { slot: mounts.host(Path::new(path), "linux.devices"), target });
             continue;
@@ -93,6 +94,12 @@ fn node(device: &LinuxDevice, at: &str) -> Result<Device, Error> {
     if permissions > 0o7777 {
         let reason = format!("{permissions:#o} has more than permission bits");
         return Err(Error::config(&format!("{at}.fileMode"), reason));
+    }
+    for (field, id) in [("uid", device.uid()), ("gid", device.gid())] {
+        if id == Some(u32::MAX) {
+            let reason = format!("{} is no id; the highest is {}", u32::MAX, u32::MAX - 1);
+            return Err(Error::config(&format!("{at}.{field}"), reason));
+        }
     }
     Ok(Device {
         target: target(device.path(), at)?,

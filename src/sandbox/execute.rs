@@ -97,15 +97,11 @@ impl Child<'_> {
             Step::Domainname(name) => rustix::system::setdomainname(name.to_bytes())?,
             Step::PrivateProc => self.proc = Some(private_proc()?),
             Step::JoinMounts { join } => self.join_mounts(*join)?,
-            Step::IsolateMounts { recursive } => isolate_mounts(*recursive)?,
+            Step::IsolateMounts => isolate_mounts()?,
             Step::PlaceRoot(path) => self.place_root(path)?,
             Step::AwaitHooks => self.await_hooks()?,
             Step::PivotRoot => self.pivot_root()?,
             Step::Chroot { moved } => self.chroot(*moved)?,
-            Step::EnterRoot => enter(self.root()?)?,
-            Step::EnterRootOfInit => {
-                enter(self.prepared.root.as_ref().ok_or(Errno::BADF)?.as_fd())?;
-            }
             Step::OpenRoot => {
                 self.root = Some(rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
             }
@@ -221,11 +217,12 @@ impl Child<'_> {
                 done => done?,
             }
         }
+        rustix::process::fchdir(self.root()?)?;
         if moved {
-            rustix::process::fchdir(self.root()?)?;
             rustix::mount::mount_move(c".", c"/")?;
         }
-        enter(self.root()?)
+        rustix::process::chroot(c".")?;
+        rustix::process::chdir(c"/")
     }
 
     fn write_proc(&self, path: &CStr, value: &[u8]) -> Result<(), Errno> {
@@ -303,14 +300,7 @@ fn callers_proc() -> Result<OwnedFd, Errno> {
     if is_proc { Ok(proc) } else { Err(Errno::NODEV) }
 }
 
-fn isolate_mounts(recursive: bool) -> Result<(), Errno> {
+fn isolate_mounts() -> Result<(), Errno> {
     let attr = mount::MountAttr { propagation: libc::MS_SLAVE, ..Default::default() };
-    mount::mount_setattr(CWD, c"/", recursive, &attr)
-}
-
-/// `chroot(2)` into a directory that is known by its descriptor.
-fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::process::fchdir(root)?;
-    rustix::process::chroot(c".")?;
-    rustix::process::chdir(c"/")
+    mount::mount_setattr(CWD, c"/", true, &attr)
 }

@@ -1,5 +1,5 @@
 //! `HOME` of a process whose config does not set it: the user's directory in the image's passwd(5).
-use super::plan::Rootfs;
+use super::inputs::Rootfs;
 use crate::sys::pidfd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::io::Read;

@@ -4,6 +4,7 @@
 //! changes nothing: every error of a config is found before any process exists.
 use super::caller::Caller;
 use super::deputy::Deputy;
+use super::inputs::{ExecInputs, Inputs, Rootfs, Start, Stdio};
 use super::mounts::{CgroupView, Mounts, OwnUserNamespace, Source};
 use super::namespaces::{IdMaps, Join, Namespaces, TimeOffsets, time_offsets};
 use super::net_devices::NetDevice;
@@ -14,8 +15,8 @@ use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
 use super::{devices, home, mounts, net_devices, scheduling, seccomp, sysctl};
-use crate::cgroup::{self, Hierarchies};
-use oci_spec::runtime::{Capability, Hook, Linux, LinuxNamespaceType, Process, Spec};
+use crate::cgroup::Hierarchies;
+use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CpuSet;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -51,87 +52,15 @@ impl Error {
     }
 }
 
-/// Where the container's root file system comes from.
-#[derive(Debug)]
-pub enum Rootfs {
-    /// A directory of the host.
-    Directory(PathBuf),
-    /// A detached mount, from `fsmount(2)` or `open_tree(2)`; it never appears in the host's mount table.
-    Tree(OwnedFd),
-}
-
-/// The three standard streams of the container's process; `None` inherits the caller's.
-#[derive(Debug, Default)]
-pub struct Stdio {
-    /// Standard input.
-    pub stdin: Option<OwnedFd>,
-    /// Standard output.
-    pub stdout: Option<OwnedFd>,
-    /// Standard error.
-    pub stderr: Option<OwnedFd>,
-}
-
-/// When the process executes its program.
-#[derive(Debug, Default)]
-pub enum Start {
-    /// At once.
-    #[default]
-    AtOnce,
-    /// When the caller of [`super::begin`] has it go on, over the connection that [`super::Rest::finish`] returns.
-    ByCreator,
-    /// When whoever connects to this listening `SOCK_SEQPACKET` socket calls [`super::start`].
-    ByAnyone(OwnedFd),
-}
-
-/// What the spec does not say and the caller decides.
-#[derive(Debug)]
-pub struct Inputs {
-    /// The root file system.
-    pub rootfs: Rootfs,
-    /// Where relative sources of bind mounts start: config.md#mounts.
-    pub bundle: PathBuf,
-    /// The container's cgroup, which is bound where no cgroup namespace hides what is above it.
-    pub cgroup: Option<cgroup::Record>,
-    /// The standard streams.
-    pub stdio: Stdio,
-    /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
-    pub console_socket: Option<OwnedFd>,
-    /// When the program is executed.
-    pub start: Start,
-    /// File descriptors 3..3+N of the caller that the process keeps.
-    pub preserve_fds: u32,
-    /// `--no-pivot`: change the root with `chroot(2)` where `pivot_root(2)` cannot, on an initramfs.
-    pub no_pivot: bool,
-    /// `--no-new-keyring`: keep the session keyring of the caller.
-    pub no_new_keyring: bool,
-}
-
-/// What the caller of [`Plan::compile_exec`] decides.
-#[derive(Debug, Default)]
-pub struct ExecInputs {
-    /// Who gets the listener of a seccomp filter that notifies.
-    pub agent: Option<Agent>,
-    /// Program to execute whatever `process.args[0]` says, with exactly `process.env`.
-    pub path: Option<PathBuf>,
-    /// The standard streams.
-    pub stdio: Stdio,
-    /// Connected Unix socket that receives the terminal's master when `process.terminal` is set.
-    pub console_socket: Option<OwnedFd>,
-    /// File descriptors 3..3+N of the caller that the process keeps.
-    pub preserve_fds: u32,
-}
-
 /// Where the container's root comes from, as the parent prepares it.
 #[derive(Debug)]
 pub(super) enum Root {
     New {
         rootfs: Rootfs,
     },
-    /// The root of the container that is joined.
+    /// The root of the mount namespace that is joined.
     Joined {
         init: OwnedFd,
-        /// Whether others share its mount namespace, whose root is not the container's then.
-        shares_mounts: bool,
     },
 }
 
@@ -203,7 +132,7 @@ impl Plan {
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         let joined_mounts = namespaces.place_of(LinuxNamespaceType::Mount);
         steps.extend(joined_mounts.map(|join| Step::JoinMounts { join }));
-        steps.push(Step::IsolateMounts { recursive: joined_mounts.is_none() });
+        steps.push(Step::IsolateMounts);
 
         let mut devices = match mounts.binds_dev {
             true => Vec::new(),
@@ -217,10 +146,9 @@ impl Plan {
         security_label::label_mounts(linux, &mut mounts.create, Modules::of_this_kernel)?;
         let hooks_place = place_for_hooks(spec, &inputs.rootfs)?;
         steps.append(&mut mounts.create);
-        let change_root = match (joined_mounts, inputs.no_pivot) {
-            (Some(_), _) => Step::EnterRoot,
-            (None, true) => Step::Chroot { moved: hooks_place.is_some() },
-            (None, false) => Step::PivotRoot,
+        let change_root = match inputs.no_pivot {
+            true => Step::Chroot { moved: hooks_place.is_some() },
+            false => Step::PivotRoot,
         };
         // With the host's tree gone first, nothing an image contains can lead a later step there; only
         // hooks ask for the other order.
@@ -275,13 +203,6 @@ impl Plan {
             warnings: mounts.warnings,
         };
         plan.become_process(spec, process, inputs.preserve_fds, user_namespace)?;
-        if let Some(join) = joined_mounts.filter(|_| may_change_root(process)) {
-            plan.warnings.push(format!(
-                "{}: with CAP_SYS_CHROOT in process.capabilities.bounding the container can reach all of the \
-                 mount namespace that it joins",
-                plan.joins[join].at
-            ));
-        }
         Ok(plan)
     }
 
@@ -301,8 +222,6 @@ impl Plan {
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
         let mut steps = join_all(namespaces.all_flags() as u32, process, Caller::of_this_process())?;
-        let shares_mounts = namespaces.joins(LinuxNamespaceType::Mount);
-        steps.extend(shares_mounts.then_some(Step::EnterRootOfInit));
         steps.push(Step::BeBorn { keep_below: inputs.preserve_fds.saturating_add(3) });
         steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
@@ -320,7 +239,7 @@ impl Plan {
         };
         let init = init.try_clone_to_owned().map_err(Error::Descriptor)?;
         let mut plan = Self {
-            root: Root::Joined { init, shares_mounts },
+            root: Root::Joined { init },
             deputy: None,
             clone_flags: 0,
             joins: Vec::new(),
@@ -428,11 +347,6 @@ fn place_for_hooks(spec: &Spec, rootfs: &Rootfs) -> Result<Option<CString>, Erro
             Err(Error::config("hooks", "needs a root.path on the host for hooks that run before the start"))
         }
     }
-}
-
-fn may_change_root(process: &Process) -> bool {
-    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
-    bounding.is_some_and(|set| set.contains(&Capability::SysChroot))
 }
 
 /// Masked and read-only paths.

@@ -3,7 +3,8 @@ use super::caller::Caller;
 use super::capabilities::CapabilityMasks;
 use super::clone::pid_of;
 use super::identity::Identity;
-use super::plan::{Error, Plan, Root, Start};
+use super::inputs::Start;
+use super::plan::{Error, Plan, Root};
 use super::security_label::{self, Modules};
 use super::step::Step;
 use super::target::Target;
@@ -29,6 +30,7 @@ impl Plan {
         let (capabilities, unknown) =
             CapabilityMasks::compile(process.capabilities().as_ref(), user_namespace)?;
         self.warnings.extend(unknown);
+        check_ids(user)?;
         let groups = user.additional_gids().as_deref().unwrap_or_default();
         let identity = Identity {
             uid: user.uid(),
@@ -88,7 +90,7 @@ impl Plan {
             file.is_ok_and(|text| text.trim() == "deny")
         };
         match (&self.root, Caller::of_this_process()) {
-            (Root::Joined { init, .. }, _) => {
+            (Root::Joined { init }, _) => {
                 !pid_of(init.as_fd()).is_ok_and(|pid| denied(&pid.as_raw_nonzero().to_string()))
             }
             (Root::New { .. }, Caller::HostRoot) => true,
@@ -146,6 +148,21 @@ fn check_mapped(linux: Option<&Linux>, user: &User) -> Result<(), Error> {
         check(&at, *gid, linux.gid_mappings(), "linux.gidMappings")?;
     }
     Ok(())
+}
+
+/// For the kernel, the highest number stands for no id: setresuid(2) leaves what it was, which is root's
+/// (CVE-2024-40635 is of that kind).
+fn check_ids(user: &User) -> Result<(), Error> {
+    let check = |at: &str, id: u32| match id {
+        u32::MAX => Err(Error::config(at, format!("{id} is no id; the highest is {}", u32::MAX - 1))),
+        _ => Ok(()),
+    };
+    check("process.user.uid", user.uid())?;
+    check("process.user.gid", user.gid())?;
+    let groups = user.additional_gids().iter().flatten().enumerate();
+    groups
+        .into_iter()
+        .try_for_each(|(index, gid)| check(&format!("process.user.additionalGids[{index}]"), *gid))
 }
 
 fn working_directory(process: &Process) -> Result<Target, Error> {

@@ -3,6 +3,7 @@ use super::clone::{clone_into, successor};
 use super::deputy::make_user_namespace;
 use super::execute::execute;
 use super::mounts::{open_root, open_sources, root_error};
+use super::namespaces::Join;
 use super::net_devices;
 use super::plan::{Plan, Root};
 use super::report::{Failure, Message, PATIENCE, limit_waits};
@@ -12,7 +13,6 @@ use super::target::Target;
 use super::user_namespace::{check_maps, write_maps};
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::Cloned;
-use crate::sys::pidfd;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -73,6 +73,20 @@ pub enum SpawnError {
         at: String,
         /// What stands in the way.
         reason: String,
+    },
+    /// Processes live in the mount namespace that is to be the container's.
+    #[error(
+        "{at}: process {pid} lives in the mount namespace {}, and would find itself in the container's root; give \
+         one that is only pinned (unshare --mount=FILE), or leave out the path to get a new one",
+        path.display()
+    )]
+    Inhabited {
+        /// JSON path.
+        at: String,
+        /// The namespace.
+        path: PathBuf,
+        /// Host pid.
+        pid: i32,
     },
     /// The child said nothing for two minutes, and was killed.
     #[error(
@@ -349,7 +363,11 @@ fn reap(init: &Init) {
 fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     let mut joins = Vec::with_capacity(plan.joins.len());
     for join in &plan.joins {
-        joins.push(open_host(&join.path, &join.at)?);
+        let namespace = open_host(&join.path, &join.at)?;
+        if join.kind == LinuxNamespaceType::Mount {
+            refuse_inhabited(join, namespace.as_fd())?;
+        }
+        joins.push(namespace);
     }
     let user_namespace = plan.deputy.as_ref().map(|_| make_user_namespace(plan)).transpose()?.flatten();
     let mounts = match &plan.deputy {
@@ -359,12 +377,9 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     let (root, init) = match &plan.root {
         Root::New { .. } if plan.deputy.is_some() => (None, None),
         Root::New { rootfs } => (Some(open_root(rootfs).map_err(|errno| root_error(rootfs, errno))?), None),
-        Root::Joined { init, shares_mounts } => {
-            let failed =
-                |step: &'static str| move |source| SpawnError::Step { step: step.to_owned(), source };
-            let root = shares_mounts.then(|| pidfd::root(init.as_fd())).transpose();
-            let root = root.map_err(failed("open the root of the container's process"))?;
-            (root, Some(init.try_clone().map_err(failed("duplicate the pidfd"))?))
+        Root::Joined { init } => {
+            let failed = |source| SpawnError::Step { step: "duplicate the pidfd".to_owned(), source };
+            (None, Some(init.try_clone().map_err(failed)?))
         }
     };
     let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));
@@ -380,6 +395,23 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
         devpts_target,
         birth: None,
     })
+}
+
+/// The container's root becomes that of the whole namespace, `pivot_root(2)`: whoever lived there would find
+/// itself in the container.
+fn refuse_inhabited(join: &Join, namespace: BorrowedFd<'_>) -> Result<(), SpawnError> {
+    let failed = |source| SpawnError::Step { step: "look for processes in /proc".to_owned(), source };
+    let wanted = rustix::fs::fstat(namespace).map_err(|errno| failed(errno.into()))?;
+    for entry in std::fs::read_dir("/proc").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // What has ended meanwhile, or may not be looked at, does not count.
+        let Ok(own) = rustix::fs::stat(format!("/proc/{pid}/ns/mnt")) else { continue };
+        if (own.st_dev, own.st_ino) == (wanted.st_dev, wanted.st_ino) {
+            return Err(SpawnError::Inhabited { at: join.at.clone(), path: join.path.clone(), pid });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn host_error<'a>(at: &'a str, path: &'a Path) -> impl Fn(Errno) -> SpawnError + 'a {

@@ -76,11 +76,8 @@ pub(super) enum Step {
     JoinMounts {
         join: usize,
     },
-    /// Cuts propagation from `/` to the host. What the container shares comes with its own mounts. Recursive
-    /// in a mount namespace of its own; in a joined one the mounts below are others' and stay as they are.
-    IsolateMounts {
-        recursive: bool,
-    },
+    /// Cuts propagation to the host, recursively. What the container shares comes with its own mounts.
+    IsolateMounts,
     CreateMount(NewMount),
     /// Opens the tree of a slot that was not there yet when the parent opened the others.
     OpenLate {
@@ -100,11 +97,7 @@ pub(super) enum Step {
     Chroot {
         moved: bool,
     },
-    /// Makes the root tree this process's root, and leaves the mount namespace's own to those who share it.
-    EnterRoot,
-    /// Makes the root of the container's first process, as the parent opened it, this process's root.
-    EnterRootOfInit,
-    /// Takes the process's root as the container's root, after joining a container.
+    /// Takes the mount namespace's root as the container's root, after joining a container.
     OpenRoot,
     Attach {
         slot: Slot,
@@ -248,7 +241,7 @@ impl Step {
             Self::Domainname(name) => write!(out, "set domainname {}", name.to_string_lossy()),
             Self::PrivateProc => out.write_str("mount a private procfs"),
             Self::JoinMounts { .. } => out.write_str("join the mount namespace (linux.namespaces)"),
-            Self::IsolateMounts { .. } => out.write_str("change mount propagation of /"),
+            Self::IsolateMounts => out.write_str("change mount propagation of /"),
             Self::CreateMount(mount) => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
@@ -257,8 +250,6 @@ impl Step {
             Self::AwaitHooks => out.write_str("wait for the hooks"),
             Self::Chroot { .. } => out.write_str("chroot into the rootfs (--no-pivot)"),
             Self::PivotRoot => out.write_str("pivot_root into the rootfs"),
-            Self::EnterRoot => out.write_str("chroot into the rootfs, in the joined mount namespace"),
-            Self::EnterRootOfInit => out.write_str("chroot into the container's root"),
             Self::OpenRoot => out.write_str("open the container's root"),
             Self::Attach { target, .. } => write!(out, "attach the mount at {target}"),
             Self::AttachOrLink { target, .. } => {
@@ -269,13 +260,20 @@ impl Step {
             }
             Self::AttachTmpfs { target, .. } => write!(out, "attach the tmpfs at {target}"),
             Self::SetAttr { target, .. } => write!(out, "change mount flags of {target}"),
-            Self::MakeDevice(device) => write!(out, "create device {}", device.target),
+            Self::MakeDevice(device) => {
+                write!(out, "create device {} (linux.devices); is something else in its place", device.target)
+            }
             Self::Link { target, .. } => write!(out, "create symlink {target}"),
             Self::Console { .. } | Self::ExecConsole { .. } => out.write_str("set up the terminal"),
             Self::Mask { target, .. } => write!(out, "mask {target}"),
             Self::ReadonlyPath(target) => write!(out, "make {target} read-only"),
             Self::Sysctl { path, value } => {
-                write!(out, "write {} to /proc/{}", value.to_string_lossy(), path.to_string_lossy())
+                write!(
+                    out,
+                    "write {} to /proc/{} (linux.sysctl)",
+                    value.to_string_lossy(),
+                    path.to_string_lossy()
+                )
             }
             Self::ReadonlyRoot => out.write_str("make the rootfs read-only"),
             Self::RootPropagation { .. } => out.write_str("set linux.rootfsPropagation"),

@@ -1,5 +1,5 @@
 //! The promise of a Plan's execution: the child allocates nothing.
-use super::{Inputs, Plan, Rootfs, SpawnError, Start, Stdio, default_spec, spawn};
+use super::{Inputs, Plan, Rootfs, SpawnError, Stdio, default_spec, spawn};
 use crate::cgroup::Hierarchies;
 use crate::sys::allocations;
 use crate::sys::clone::{Cloned, clone_child, exit_now};
@@ -7,24 +7,15 @@ use oci_spec::runtime::Spec;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 const BUSYBOX: &str = "/bin/busybox";
 
 fn run(spec: &Spec, rootfs: &Path) -> Result<WaitIdStatus, SpawnError> {
     let null = || Some(File::open("/dev/null").expect("null").into());
-    let inputs = Inputs {
-        rootfs: Rootfs::Directory(rootfs.to_owned()),
-        bundle: PathBuf::new(),
-        cgroup: None,
-        stdio: Stdio { stdin: null(), stdout: null(), stderr: null() },
-        console_socket: None,
-        start: Start::AtOnce,
-        preserve_fds: 0,
-        no_pivot: false,
-        no_new_keyring: false,
-    };
+    let stdio = Stdio { stdin: null(), stdout: null(), stderr: null() };
+    let inputs = Inputs { stdio, ..Inputs::of(Rootfs::Directory(rootfs.to_owned())) };
     let hierarchies = Hierarchies::detect().expect("cgroups");
     let plan = Plan::compile(spec, inputs, &hierarchies).expect("a Plan");
     spawn(&plan, None).map(|init| wait(init.pidfd.as_fd()))

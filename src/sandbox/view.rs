@@ -1,7 +1,8 @@
 //! A Plan as JSON, for people who want to see what a config becomes.
 use super::identity::Identity;
+use super::inputs::Rootfs;
 use super::mounts::{HostTree, Source};
-use super::plan::{Plan, Root, Rootfs};
+use super::plan::{Plan, Root};
 use super::step::{Device, Limit, NewMount, Step};
 use crate::sys::exec::StringArray;
 use crate::sys::mount::MountAttr;
@@ -74,15 +75,13 @@ fn details(step: &Step) -> (&'static str, Value) {
         Step::Domainname(name) => ("domainname", json!({"value": text(name)})),
         Step::PrivateProc => ("privateProc", Value::Null),
         Step::JoinMounts { join } => ("joinMounts", json!({"join": join})),
-        Step::IsolateMounts { recursive } => ("isolateMounts", json!({"recursive": recursive})),
+        Step::IsolateMounts => ("isolateMounts", Value::Null),
         Step::CreateMount(mount) => ("createMount", new_mount(mount)),
         Step::OpenLate { slot, path, .. } => ("openLate", json!({"mount": slot, "path": path})),
         Step::PlaceRoot(path) => ("placeRoot", json!({"path": text(path)})),
         Step::AwaitHooks => ("awaitHooks", Value::Null),
         Step::PivotRoot => ("pivotRoot", Value::Null),
         Step::Chroot { moved } => ("chroot", json!({"moved": moved})),
-        Step::EnterRoot => ("enterRoot", Value::Null),
-        Step::EnterRootOfInit => ("enterRootOfInit", Value::Null),
         Step::OpenRoot => ("openRoot", Value::Null),
         Step::Attach { slot, target } => ("attach", json!({"mount": slot, "target": target.to_string()})),
         Step::AttachOrLink { slot, target } => {

@@ -101,3 +101,33 @@ fn cve_2021_43784_an_id_map_too_long_for_its_carrier_is_refused() {
     let outcome = scratch.run(&bundle);
     assert!(!outcome.success() && outcome.stdout.is_empty() && !outcome.stderr.is_empty(), "{outcome}");
 }
+
+#[test]
+fn cve_2024_40635_the_number_that_stands_for_no_id_is_refused_by_path() {
+    common::require_root!();
+    let scratch = Scratch::new("noid");
+    let standing = scratch.bundle(&["/bin/sleep", "1000"]);
+    let id = scratch.name("noid");
+    scratch.oci(["run", "-d", "--bundle", standing.arg(), &id]).ok();
+    for user in ["4294967295", "5:4294967295"] {
+        scratch
+            .oci(["exec", "--user", user, &id, "/bin/id"])
+            .fails_with(&["process.user", "4294967295 is no id"]);
+    }
+    scratch.oci(["exec", "-g", "4294967295", &id, "/bin/id"]).fails_with(&["process.user.additionalGids[0]"]);
+    for (user, at) in [
+        (json!({"uid": u32::MAX, "gid": 5}), "process.user.uid"),
+        (json!({"uid": 5, "gid": u32::MAX}), "process.user.gid"),
+        (json!({"uid": 5, "gid": 5, "additionalGids": [1, u32::MAX]}), "process.user.additionalGids[1]"),
+    ] {
+        let mut bundle = scratch.bundle(&["/bin/id"]);
+        bundle.edit(|spec| spec["process"]["user"] = user);
+        scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("no")]).fails_with(&[at, "is no id"]);
+    }
+    let mut bundle = scratch.bundle(&["/bin/id"]);
+    let device = json!({"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX, "gid": 0});
+    bundle.edit(|spec| spec["linux"]["devices"] = json!([device]));
+    scratch
+        .oci(["run", "--bundle", bundle.arg(), &scratch.name("device")])
+        .fails_with(&["linux.devices[0].uid"]);
+}

@@ -17,11 +17,20 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(&self, context: &Context) -> anyhow::Result<u8> {
-        match Container::load(context.root()?, &self.id) {
-            Ok(container) => warn(context, &container.delete(self.force)?),
+        let root = context.root()?;
+        let found = match Container::load(root, &self.id) {
+            // Remains of a command that was killed, unless a `create` is at work, which then comes to its end.
             Err(Error::NotFound(_) | Error::Record { .. }) if self.force => {
-                Container::delete_remains(context.root()?, &self.id)?;
+                match Container::delete_remains(root, &self.id)? {
+                    true => return Ok(0),
+                    false => Container::load(root, &self.id),
+                }
             }
+            found => found,
+        };
+        match found {
+            Ok(container) => warn(context, &container.delete(self.force)?),
+            Err(Error::NotFound(_)) if self.force => {}
             Err(error) => return Err(error.into()),
         }
         Ok(0)

@@ -98,7 +98,10 @@ impl Exec {
         let stdio = Stdio::default();
         let options = ExecOptions { stdio, console: socket, preserve_fds: self.preserve_fds, below };
         let (child, warnings) = container.exec(&process, options)?;
-        warnings.iter().for_each(|warning| context.log.warning(warning));
+        // Of the container's own process they were told when it was created.
+        if !self.cap.is_empty() || self.process.is_some() {
+            warnings.iter().for_each(|warning| context.log.warning(warning));
+        }
         self.attend(&child, console, &pidfd_socket, &signals)
     }
 

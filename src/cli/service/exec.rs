@@ -53,8 +53,7 @@ impl Exec {
         let stdio = if self.interactive || self.tty { Stdio::default() } else { without_input()? };
         let options = ExecOptions { stdio, console: socket, ..ExecOptions::default() };
         let signals = Signals::block().context("block signals")?;
-        let (child, warnings) = container.exec(&process, options).map_err(Error::from)?;
-        warnings.iter().for_each(|warning| tell!("wharf: warning: {warning}"));
+        let (child, _) = container.exec(&process, options).map_err(Error::from)?;
         attend(&child, console, &signals)
     }
 

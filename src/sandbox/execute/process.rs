@@ -2,7 +2,7 @@
 //! allocates, locks or formats.
 use super::Child;
 use crate::sandbox::identity::own_stream;
-use crate::sandbox::plan::Start;
+use crate::sandbox::inputs::Start;
 use crate::sandbox::report::Message;
 use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;

@@ -151,6 +151,14 @@ impl Mounts {
         self.sources.len() - 1
     }
 
+    /// Whether something is mounted at this very place.
+    pub(super) fn attaches_at(&self, place: &Target) -> bool {
+        self.attach.iter().any(|step| match step {
+            Step::Attach { target, .. } | Step::AttachOrLink { target, .. } => target.path() == place.path(),
+            _ => false,
+        })
+    }
+
     /// A slot that holds /dev/null, to mask files with.
     pub(super) fn null(&mut self) -> Slot {
         self.slot(Source::Null)

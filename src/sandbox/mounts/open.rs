@@ -2,8 +2,8 @@
 //! and the root, each as a detached copy that belongs to no mount namespace.
 use super::id_maps::{IdMap, Mapping};
 use super::{HostTree, Source, Symlink};
+use crate::sandbox::inputs::Rootfs;
 use crate::sandbox::namespaces::IdMaps;
-use crate::sandbox::plan::Rootfs;
 use crate::sandbox::spawn::{SpawnError, host_error, open_host, step};
 use crate::sandbox::user_namespace;
 use crate::sys::mount::{MountAttr, clone_tree, mount_setattr};
