@@ -273,7 +273,7 @@ fn a_mount_namespace_that_nobody_lives_in_is_joined_by_path_one_container_after_
         let outcome = scratch.oci(["exec", &id, "/bin/sh", "-c", script]).outcome();
         assert_eq!(outcome.text(), format!("{id}{id}mnt:[{number}]\n0"), "{outcome}");
         let other = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("other")]);
-        other.fails_with(&["linux.namespaces[4].path", "lives in the mount namespace"]);
+        other.fails_with(&["linux.namespaces[5].path", "lives in the mount namespace"]);
         scratch.oci(["delete", "--force", &id]).ok();
     }
     assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo"), before);
@@ -290,7 +290,7 @@ fn a_mount_namespace_that_processes_live_in_is_refused_with_its_path() {
         let mut bundle = scratch.bundle(&["/bin/true"]);
         join_mounts(&mut bundle, path.as_ref());
         let run = scratch.oci(["run", "--bundle", bundle.arg(), &scratch.name("lives")]);
-        run.fails_with(&["linux.namespaces[4].path", "lives in the mount namespace", &path]);
+        run.fails_with(&["linux.namespaces[5].path", "lives in the mount namespace", &path]);
     }
 }
 

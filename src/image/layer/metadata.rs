@@ -21,7 +21,12 @@ pub(super) struct Metadata {
 impl Metadata {
     pub(super) fn of<R: Read>(entry: &mut Entry<'_, R>, name: &[u8]) -> Result<Self, Error> {
         let malformed = |error: std::io::Error| refuse(name, &format!("has a malformed header: {error}"));
-        let id = |id: u64| u32::try_from(id).map_err(|_| refuse(name, "has an owner above 4294967295"));
+        let id = |id: u64| {
+            u32::try_from(id)
+                .ok()
+                .filter(|id| *id != u32::MAX)
+                .ok_or_else(|| refuse(name, "has an owner above 4294967294"))
+        };
         let header = entry.header();
         let mut metadata = Self {
             uid: id(header.uid().map_err(malformed)?)?,
