@@ -45,7 +45,7 @@ fn kill_at(scratch: &Scratch, (name, count): &Moment, args: &[&str]) {
 fn kill_everywhere(scratch: &Scratch, id: &str, step: usize, args: &[&str], mut reset: impl FnMut()) {
     reset();
     let all = moments(scratch, args);
-    assert!(all.len() > 60, "{all:?}");
+    assert!(all.len() > 40, "{all:?}");
     scratch.oci(["delete", "--force", id]).ok();
     for moment in all.iter().step_by(step * sparseness()) {
         reset();

@@ -129,7 +129,7 @@ fn a_users_own_systemd_makes_the_scope_of_its_container() {
     let user = User::new(&scratch);
     let (unit, uid) = (format!("{}.service", scratch.name("manager")), user.uid.to_string());
     // The uid has no account, without which systemd itself starts nothing as it.
-    let script = "group=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && chown $0:$0 $group $group/cgroup.* && \
+    let script = "group=/sys/fs/cgroup$(grep ^0:: /proc/self/cgroup | cut -d: -f3) && chown $0:$0 $group $group/cgroup.* && \
                   exec setpriv --reuid $0 --regid $0 --clear-groups /usr/lib/systemd/systemd --user";
     let variable = |name: &str| format!("--setenv={name}={}", user.home().display());
     Call::new("systemd-run")

@@ -294,9 +294,8 @@ fn without_a_cgroup_namespace_a_container_sees_its_scope_and_nothing_above() {
     require_root!();
     require!(systemd_runs(), "needs systemd as the first process");
     let scratch = Scratch::new("scopens");
-    let slice = scratch.name("seen").replace('-', "");
     let id = scratch.name("own");
-    let mut bundle = sleeping(&scratch, &slice, &id, &json!({}));
+    let mut bundle = sleeping(&scratch, "", &id, &json!({}));
     bundle.edit(|spec| {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "cgroup");
