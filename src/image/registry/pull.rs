@@ -220,6 +220,26 @@ impl Pull<'_> {
         }
     }
 
+    /// A document that has been fetched, or was there. One that was there goes with an image that is removed
+    /// meanwhile, and is fetched then.
+    fn bytes_of(&self, ingest: &Ingest, document: &Wanted) -> Result<Vec<u8>, Error> {
+        let path = ingest.complete(&document.digest);
+        for _ in 0..ROUNDS {
+            if let Ok(file) = std::fs::File::open(&path) {
+                let mut bytes = Vec::new();
+                let read = file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes);
+                return read.map(|_| bytes).map_err(|source| Error::file("read", &path, source));
+            }
+            match self.store.document(&document.digest) {
+                Err(_) if !self.store.holds(&document.digest, document.size) => {
+                    self.fetch(ingest, std::slice::from_ref(document))?;
+                }
+                read => return Ok(read?),
+            }
+        }
+        Ok(self.store.document(&document.digest)?)
+    }
+
     /// An image for other machines, or with a config that does not fit, is refused before its layers come.
     fn check_config(&self, ingest: &Ingest, config: &Wanted, manifest: &ImageManifest) -> Result<(), Error> {
         let what = format!("the config of {}", self.name);
@@ -227,17 +247,7 @@ impl Pull<'_> {
             let reason = format!("is larger than {DOCUMENT_LIMIT} bytes");
             return Err(ImageError::invalid(what, reason).into());
         }
-        let path = ingest.complete(&config.digest);
-        let bytes = match std::fs::File::open(&path) {
-            Ok(file) => {
-                let mut bytes = Vec::new();
-                let read = file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes);
-                read.map_err(|source| Error::file("read", &path, source))?;
-                bytes
-            }
-            Err(_) => self.store.document(&config.digest)?,
-        };
-        let parsed = parse_config(&bytes, &what)?;
+        let parsed = parse_config(&self.bytes_of(ingest, config)?, &what)?;
         self.platform.check(&parsed, &what)?;
         Ok(check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?)
     }
