@@ -47,8 +47,25 @@ pub(super) struct Outcome {
     pub(super) remains: Option<Error>,
 }
 
+/// How often another subnet is chosen, when that of the bridge has been taken while the instance was made.
+const SUBNETS: u32 = 3;
+
 /// Starts the instance. `state` says so on disk before the program runs.
 pub(super) fn launch(
+    instance: &Instance,
+    state: &mut State,
+    stdin: Option<BorrowedFd<'_>>,
+) -> Result<Incarnation, Error> {
+    for _ in 1..SUBNETS {
+        match launch_once(instance, state, stdin) {
+            Err(Error::Network(network::Error::SubnetTaken { .. })) => {}
+            launched => return launched,
+        }
+    }
+    launch_once(instance, state, stdin)
+}
+
+fn launch_once(
     instance: &Instance,
     state: &mut State,
     stdin: Option<BorrowedFd<'_>>,
