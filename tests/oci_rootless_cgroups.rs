@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Call, Scratch, User, eventually, require, require_root};
+use common::{Call, Scratch, User, eventually, require, require_root, systemd_runs};
 use serde_json::json;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -124,7 +124,7 @@ fn a_cgroup_that_was_delegated_to_the_user_is_used() {
 #[test]
 fn a_users_own_systemd_makes_the_scope_of_its_container() {
     require_root!();
-    require!(Path::new("/run/systemd/system").is_dir(), "needs systemd as the first process");
+    require!(systemd_runs(), "needs systemd as the first process");
     let scratch = Scratch::new("rlscope");
     let user = User::new(&scratch);
     let (unit, uid) = (format!("{}.service", scratch.name("manager")), user.uid.to_string());

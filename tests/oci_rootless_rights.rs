@@ -2,7 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
-use common::{Bundle, SUB_IDS, Scratch, User, eventually, program_exists, require, require_root};
+use common::{
+    Bundle, DESCRIPTOR_SCAN, SUB_IDS, Scratch, User, eventually, program_exists, require, require_root,
+};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
@@ -229,24 +231,13 @@ fn a_process_inside_finds_no_descriptor_of_the_host_in_one_that_a_user_executes(
     require_root!();
     let scratch = Scratch::new("rlfds");
     let user = User::new(&scratch);
-    let scan = r#"
-while [ ! -e /stop ]; do
-  for process in /proc/[0-9]*; do
-    [ "$process" != /proc/$$ ] || continue
-    echo seen >> /seen
-    for number in "$process"/fd/[0-9]*; do
-      case ${number##*/} in [012] | '[0-9]*') continue ;; esac
-      target=$(readlink "$number") && echo "$number -> $target" >> /found
-    done
-  done
-done 2>/dev/null"#;
     let mut bundle = user.bundle(&["/bin/sh", "/scan"]);
     bundle.edit(|spec| {
         for set in ["bounding", "effective", "permitted"] {
             spec["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
         }
     });
-    bundle.write("scan", scan);
+    bundle.write("scan", DESCRIPTOR_SCAN);
     let id = scratch.name("scan");
     user.oci(["run", "-d", "--bundle", bundle.arg(), &id]).ok();
     for _ in 0..30 {

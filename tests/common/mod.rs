@@ -29,6 +29,7 @@ pub(crate) mod criu;
 mod fixtures;
 mod leftovers;
 mod requirements;
+mod scan;
 mod scratch;
 mod user;
 mod wait;
@@ -39,6 +40,7 @@ pub(crate) use fixtures::{busybox_rootfs, image_archive};
 pub(crate) use requirements::{
     CgroupHost, is_root, kernel_at_least, program_exists, require, require_root, skip, systemd_runs,
 };
+pub(crate) use scan::DESCRIPTOR_SCAN;
 pub(crate) use scratch::{Scratch, wharf_oci};
 pub(crate) use user::{SUB_IDS, User};
 pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within, sparseness};

@@ -1,6 +1,6 @@
 //! Descriptors of the host that a process inside could come by.
 
-use crate::common::{self, Call, Scratch, eventually};
+use crate::common::{self, Call, DESCRIPTOR_SCAN, Scratch, eventually};
 use crate::sentinel::Sentinel;
 use serde_json::json;
 
@@ -10,19 +10,7 @@ fn cve_2016_9962_process_1_finds_no_descriptor_of_the_host_in_an_entering_proces
     let scratch = Scratch::new("fds");
     let bundle = scratch.bundle(&["/bin/sh", "/scan"]);
     // 0, 1 and 2 are what the caller of exec gave; all else would be the runtime's.
-    let scan = r#"
-echo $$ > /ready
-while [ ! -e /stop ]; do
-  for process in /proc/[0-9]*; do
-    [ "$process" != /proc/$$ ] || continue
-    echo seen >> /seen
-    for number in "$process"/fd/[0-9]*; do
-      case ${number##*/} in [012] | '[0-9]*') continue ;; esac
-      target=$(readlink "$number") && echo "$number -> $target" >> /found
-    done
-  done
-done 2>/dev/null"#;
-    bundle.write("scan", scan);
+    bundle.write("scan", &format!("echo $$ > /ready\n{DESCRIPTOR_SCAN}"));
     let id = scratch.name("scan");
     scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
     scratch.oci(["start", &id]).ok();
