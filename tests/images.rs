@@ -62,7 +62,7 @@ fn damage_manifest(layout: &Path, change: impl FnOnce(&mut Value)) {
 
 /// Loading fails with these texts, and the store is as empty as before.
 fn refused(scratch: &Scratch, source: &Path, texts: &[&str]) {
-    let outcome = scratch.wharf(["load".as_ref(), source.as_os_str()]).fails_with(texts);
+    let outcome = scratch.wharf(["load".as_ref(), "--quiet".as_ref(), source.as_os_str()]).fails_with(texts);
     assert_eq!(outcome.code, Some(125), "{outcome}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
     assert_eq!(scratch.wharf(["images", "--json"]).ok().json(), json!([]));
@@ -262,16 +262,16 @@ fn a_full_disk_is_told_with_what_to_do_and_nothing_half_made_is_left() {
     common::require_root!();
     let scratch = Scratch::new("full");
     // Room for the archive's blobs but not for the layer, and for neither.
-    for (size, fails_at) in [("512k", "load"), ("2m", "run")] {
-        let disk = SmallDisk::mount(scratch.path().join(format!("disk-{size}")), size);
+    for (size, fails_at) in [("512k", "load"), ("2m", "load"), ("2m", "run")] {
+        let disk = SmallDisk::mount(scratch.path().join(format!("disk-{size}-{fails_at}")), size);
         let root = disk.0.to_str().expect("UTF-8").to_owned();
         let wharf = |args: &[&str]| Call::new(env!("CARGO_BIN_EXE_wharf")).args(["--root", &root]).args(args);
         let archive = image_archive("shell.tar.gz");
-        let load = ["load", archive.to_str().expect("UTF-8")];
+        let load = ["load", "--quiet", archive.to_str().expect("UTF-8")];
         let outcome = if fails_at == "load" {
             wharf(&load).outcome()
         } else {
-            wharf(&load).ok();
+            wharf(&[&load[..], &["--no-unpack"]].concat()).ok();
             wharf(&["run", "--rm", "shell", "true"]).outcome()
         };
         assert_eq!(outcome.code, Some(125), "{size}: {outcome}");

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
-use wharf::image::{Image, Source, Store};
+use wharf::image::{Image, LoadOptions, Source, Store};
 
 /// Layers under construction.
 struct Layer(Builder<Vec<u8>>);
@@ -114,7 +114,9 @@ impl Bench {
 
     fn load(&self) -> Result<(Store, Image), String> {
         let store = Store::open(&self.root()).map_err(|error| error.to_string())?;
-        store.load(&Source::Path(self.layout()), None).map_err(|error| error.to_string())?;
+        store
+            .load(&Source::Path(self.layout()), &LoadOptions { unpack: false, ..LoadOptions::default() }, &())
+            .map_err(|error| error.to_string())?;
         let image = store.find("web").map_err(|error| error.to_string())?;
         Ok((store, image))
     }
@@ -123,7 +125,7 @@ impl Bench {
     fn unpacked(&self, layer: Layer) -> Result<PathBuf, String> {
         self.write(&[layer.finish()], <[u8]>::to_vec);
         let (store, image) = self.load()?;
-        let layers = store.layers(&image).map_err(|error| error.to_string())?;
+        let layers = store.layers(&image, &()).map_err(|error| error.to_string())?;
         Ok(layers[0].clone())
     }
 
@@ -197,7 +199,7 @@ fn whiteouts_take_overlays_form_and_really_remove_in_a_bundle() {
         .file("e/.wh.old", "");
     bench.write(&[below.finish(), above.finish()], <[u8]>::to_vec);
     let (store, image) = bench.load().unwrap();
-    let top = store.layers(&image).unwrap()[1].clone();
+    let top = store.layers(&image, &()).unwrap()[1].clone();
     let gone = fs::symlink_metadata(top.join("gone")).unwrap();
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
     let mut value = [0u8; 8];
@@ -216,7 +218,7 @@ fn check_form(form: impl Fn(&[u8]) -> Vec<u8>) {
     let bench = Bench::new();
     bench.write(&[Layer::new().file("f", "same").finish()], form);
     let (store, image) = bench.load().unwrap();
-    let layers = store.layers(&image).unwrap();
+    let layers = store.layers(&image, &()).unwrap();
     assert_eq!(fs::read_to_string(layers[0].join("f")).unwrap(), "same");
 }
 
@@ -290,7 +292,7 @@ fn a_pax_size_that_disagrees_with_the_header_smuggles_nothing() {
     let bench = Bench::new();
     bench.write(&[archive], <[u8]>::to_vec);
     let (store, image) = bench.load().unwrap();
-    if let Ok(layers) = store.layers(&image) {
+    if let Ok(layers) = store.layers(&image, &()) {
         assert!(!layers[0].join("smuggled").exists());
         assert_eq!(fs::metadata(layers[0].join("carrier")).unwrap().len(), 1024);
     }
@@ -326,7 +328,7 @@ fn a_sparse_file_keeps_its_holes() {
         let bench = Bench::new();
         bench.write(&[output.stdout], <[u8]>::to_vec);
         let (store, image) = bench.load().unwrap();
-        let tree = store.layers(&image).unwrap()[0].clone();
+        let tree = store.layers(&image, &()).unwrap()[0].clone();
         let stat = fs::metadata(tree.join("sparse")).unwrap();
         assert_eq!(stat.len(), 64 << 20, "{format}");
         assert!(stat.blocks() < 2048, "{format}: {} blocks", stat.blocks());
@@ -344,7 +346,7 @@ fn a_damaged_layer_or_a_wrong_digest_is_told_and_leaves_nothing() {
     let layer = Layer::new().file("f", "x").finish();
     bench.write(std::slice::from_ref(&layer), |bytes| [bytes, b"trailing"].concat());
     let (store, image) = bench.load().unwrap();
-    let error = store.layers(&image).unwrap_err().to_string();
+    let error = store.layers(&image, &()).unwrap_err().to_string();
     assert!(error.contains("was promised"), "{error}");
 
     let bench = Bench::new();
@@ -397,7 +399,7 @@ fn a_layer_that_is_repeated_is_mounted_once() {
     let (one, two) = (Layer::new().file("f", "below").finish(), Layer::new().file("f", "above").finish());
     bench.write(&[one.clone(), two.clone(), one, two], <[u8]>::to_vec);
     let (store, image) = bench.load().unwrap();
-    let layers = store.layers(&image).unwrap();
+    let layers = store.layers(&image, &()).unwrap();
     let (upper, work) = (bench.directory.path().join("upper"), bench.directory.path().join("work"));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();

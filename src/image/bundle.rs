@@ -2,7 +2,7 @@
 use super::config::{Overrides, runtime_spec};
 use super::layer::Whiteouts;
 use super::store::blobs::Blobs;
-use super::unpacked::Layer;
+use super::unpack::Layer;
 use super::{Error, Image};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -35,7 +35,7 @@ fn fill(image: &Image, layers: &[Layer], blobs: &Blobs, bundle: &Path) -> Result
     made.map_err(Error::file("create", &rootfs))?;
     let root = File::open(&rootfs).map_err(Error::file("open", &rootfs))?;
     for layer in layers {
-        layer.apply(blobs, root.as_fd(), Whiteouts::removing())?;
+        layer.apply_stored(blobs, root.as_fd(), Whiteouts::removing())?;
     }
     let spec = runtime_spec(image.config(), root.as_fd(), &Overrides::default())?;
     let path = bundle.join("config.json");

@@ -1,4 +1,5 @@
 //! What can be wrong with an image.
+use super::parallel::Failure;
 use std::io;
 use std::path::Path;
 
@@ -65,6 +66,22 @@ pub enum Error {
     /// What the image's configuration or the user's options ask for is not there.
     #[error("{0}")]
     Config(String),
+    /// An image that an instance is made of.
+    #[error("image {0} is in use by an instance; remove the instance first, or see `wharf ps --all`")]
+    InUse(String),
+    /// An image that cannot be read, so that nobody knows what it uses.
+    #[error(
+        "nothing can be removed while image {image} is damaged: {reason}; pull or load it again, or remove it"
+    )]
+    Unknowable {
+        /// Which image.
+        image: String,
+        /// What is wrong with it.
+        reason: Box<Error>,
+    },
+    /// Another part of the same work failed.
+    #[error("given up, because another part failed")]
+    Abandoned,
     /// A file or directory could not be used.
     #[error("{action} {path}: {source}{}", hint(.source))]
     File {
@@ -75,6 +92,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+impl Failure for Error {
+    const ABANDONED: Self = Self::Abandoned;
+
+    fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Abandoned)
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {

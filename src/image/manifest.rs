@@ -92,6 +92,14 @@ pub(super) fn digest_of(descriptor: &Descriptor) -> Result<Digest, Error> {
     descriptor.digest().to_string().parse()
 }
 
+/// Each layer has its diff_id: image-spec config.md#properties, `rootfs.diff_ids`.
+pub(super) fn check_layer_count(diff_ids: usize, layers: usize, what: &str) -> Result<(), Error> {
+    if diff_ids == layers {
+        return Ok(());
+    }
+    Err(Error::invalid(what, format!("has {layers} layers, but its config names {diff_ids} diff_ids")))
+}
+
 /// Reads an image's configuration: it is for Linux, on whatever machine.
 pub(super) fn parse_config(bytes: &[u8], what: &str) -> Result<ImageConfiguration, Error> {
     let config: ImageConfiguration = serde_json::from_slice(bytes)

@@ -15,19 +15,25 @@ mod error;
 mod layer;
 mod manifest;
 mod overlay;
+mod parallel;
 mod platform;
+mod progress;
 mod reference;
 pub mod registry;
 mod store;
-mod unpacked;
+mod unpack;
 
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;
 pub use platform::Platform;
+pub use progress::{BlobState, Event, Progress};
 pub use reference::ImageName;
-pub use store::{Image, Store, Summary};
+pub use store::{
+    CheckOptions, Details, Finding, HistoryEntry, Image, InUse, LayerDetails, LoadOptions, Removed, Report,
+    Store, StoreUsage, Summary, Usage, disk_bytes,
+};
 
 use std::path::PathBuf;
 

@@ -1,12 +1,12 @@
 //! From an image and the user's options to an instance on disk, ready to be started.
+use super::images::pin_images;
 use super::instance::remove_tree;
 use super::roots::make_private;
 use super::state::now;
 use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec};
-use crate::image::{Image, Store, mount_overlay};
+use crate::image::{Image, Progress, Store, mount_overlay};
 use oci_spec::runtime::Spec;
 use rustix::fs::FlockOperation;
-use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,12 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Names the image, option or file; nothing is left behind.
-pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance, Error> {
+pub fn create(
+    roots: &Roots,
+    image: &str,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Instance, Error> {
     options.validate()?;
     let instances = roots.instances();
     make_private(&instances)?;
@@ -28,7 +33,7 @@ pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance,
         return Err(Error::NameInUse(name));
     }
     sweep(&instances);
-    let layers = store.layers(&image)?;
+    let layers = store.layers(&image, progress)?;
     let wish = wish(&id, name, &image, layers, options);
     let directory = instances.join(format!(".new-{id}"));
     let made = fill(roots, &directory, &image, wish, options)
@@ -38,31 +43,6 @@ pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance,
         let _ = remove_tree(&directory);
     }
     made
-}
-
-/// Removes an image that no instance is made of.
-///
-/// # Errors
-/// Names the instance that is.
-pub fn remove_image(roots: &Roots, name: &str) -> Result<(), Error> {
-    let store = Store::open(roots.state())?;
-    let image = store.find(name)?;
-    make_private(&roots.instances())?;
-    let _pinned = pin_images(roots, FlockOperation::LockExclusive)?;
-    for instance in Instance::all(roots)? {
-        if instance.wish().image_digest == image.digest() {
-            return Err(Error::ImageInUse { image: name.to_owned(), instance: instance.name().clone() });
-        }
-    }
-    Ok(store.remove(name)?)
-}
-
-fn pin_images(roots: &Roots, operation: FlockOperation) -> Result<File, Error> {
-    let path = roots.instances().join(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(Error::file("open", &path))?;
-    rustix::fs::flock(&file, operation).map_err(Error::file("lock", &path))?;
-    Ok(file)
 }
 
 /// Removes what killed creations and removals left, an hour later.

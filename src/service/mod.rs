@@ -11,6 +11,7 @@ mod control;
 mod creation;
 mod durable;
 mod error;
+mod images;
 pub mod init;
 mod instance;
 mod lock;
@@ -26,8 +27,9 @@ pub mod supervisor;
 mod wish;
 
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
-pub use creation::{create, remove_image};
+pub use creation::create;
 pub use error::{Error, NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
+pub use images::{DiskUsage, check_images, disk_usage, prune_images, remove_image};
 pub use instance::Instance;
 pub use name::{InstanceName, InvalidName};
 pub use options::{Bind, Capabilities, Device, Options, Seccomp, Tmpfs};

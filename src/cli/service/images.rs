@@ -1,46 +1,8 @@
-//! `wharf load`, `images`, `rmi` and `unpack`
-use super::listing::{print_json, print_line, print_table};
-use crate::image::{Source, Store, Summary};
-use crate::service::{Roots, elapsed_since, remove_image, size_in_words};
+//! `wharf images`
+use super::listing::{print_json, print_table, span};
+use crate::image::{Store, Summary};
+use crate::service::{Roots, elapsed_since, size_in_words};
 use clap::Args;
-use std::io::Write as _;
-use std::path::PathBuf;
-
-/// Load images from an archive or directory
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Takes an OCI image layout (directory, or tar, .tar.gz, .tar.zst) or an archive of docker save."
-)]
-pub(super) struct Load {
-    /// Archive or directory; - or nothing is standard input
-    #[arg(value_name = "FILE|DIR")]
-    source: Option<PathBuf>,
-    /// Name for an image that has none of its own
-    #[arg(long, short, value_name = "NAME[:TAG]")]
-    tag: Option<String>,
-    /// Print what was loaded as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl Load {
-    pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let source = match self.source {
-            Some(path) if path.as_os_str() != "-" => Source::Path(path),
-            _ => Source::Stdin,
-        };
-        let loaded = Store::open(roots.state())?.load(&source, self.tag.as_deref())?;
-        if self.json {
-            print_json(&loaded)?;
-            return Ok(0);
-        }
-        let mut out = std::io::stdout().lock();
-        for image in &loaded {
-            writeln!(out, "loaded {} ({})", image.reference, image.digest)?;
-        }
-        Ok(0)
-    }
-}
 
 /// List images
 #[derive(Debug, Args)]
@@ -68,49 +30,12 @@ fn row(image: &Summary) -> Vec<String> {
     let created = image
         .created
         .as_deref()
-        .map_or_else(String::new, |at| format!("{} ago", super::listing::span(elapsed_since(Some(at)))));
+        .map_or_else(String::new, |at| format!("{} ago", span(elapsed_since(Some(at)))));
     vec![
-        image.reference.clone(),
+        if image.named { image.reference.clone() } else { "<none>".to_owned() },
         digest.chars().take(12).collect(),
         image.platform.clone(),
         created,
         size_in_words(image.size_bytes),
     ]
-}
-
-/// Remove images that no instance is made of
-#[derive(Debug, Args)]
-pub(super) struct Rmi {
-    /// Names or digests
-    #[arg(value_name = "IMAGE", required = true)]
-    images: Vec<String>,
-}
-
-impl Rmi {
-    pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        for image in &self.images {
-            remove_image(roots, image)?;
-            print_line(image)?;
-        }
-        Ok(0)
-    }
-}
-
-/// Write an image as a bundle (config.json and rootfs) for any OCI runtime
-#[derive(Debug, Args)]
-pub(super) struct Unpack {
-    /// Name or digest
-    image: String,
-    /// Directory to make
-    #[arg(value_name = "DIR")]
-    bundle: PathBuf,
-}
-
-impl Unpack {
-    pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let store = Store::open(roots.state())?;
-        let image = store.find(&self.image)?;
-        store.unpack(&image, &self.bundle)?;
-        Ok(0)
-    }
 }

@@ -1,18 +1,29 @@
 //! `wharf inspect`
 use super::listing::print_json;
 use crate::cgroup::Stats;
+use crate::image::{self, Store};
 use crate::network::{Mode, PublishedPort};
 use crate::service::{Instance, LastExit, Limits, RestartPolicy, Roots, Status, reconcile};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use oci_spec::runtime::{Mount, Spec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Show all that is known of an instance, as one JSON document
+/// Show all that is known of an instance or image, as one JSON document
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
+    /// Name of an instance, or name or digest of an image
     name: String,
+    /// Look among these only [default: instances, then images]
+    #[arg(long = "type", value_name = "KIND", value_enum)]
+    kind: Option<Kind>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Instance,
+    Image,
 }
 
 /// The document. Field names are stable.
@@ -60,11 +71,34 @@ struct Document {
 
 impl Inspect {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let instance = Instance::find(roots, &self.name)?;
+        let instance = match self.kind {
+            Some(Kind::Image) => return self.image(roots),
+            Some(Kind::Instance) => Instance::find(roots, &self.name)?,
+            None => match Instance::find(roots, &self.name) {
+                Err(missing) => {
+                    return self.image(roots).map_err(|error| match is_missing(&error) {
+                        true => anyhow::Error::from(missing).context(format!("no image {}", self.name)),
+                        false => error,
+                    });
+                }
+                Ok(found) => found,
+            },
+        };
         reconcile(&instance)?;
         print_json(&document(&instance)?)?;
         Ok(0)
     }
+
+    fn image(&self, roots: &Roots) -> anyhow::Result<u8> {
+        let store = Store::open(roots.state())?;
+        let image = store.find(&self.name)?;
+        print_json(&store.details(&image)?)?;
+        Ok(0)
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(image::Error::NotFound(_)))
 }
 
 fn document(instance: &Instance) -> Result<Document, crate::service::Error> {

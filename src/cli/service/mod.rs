@@ -1,19 +1,26 @@
 //! The command line of `wharf`, one file per command.
 
 mod attach;
+mod df;
 mod exec;
+mod fsck;
+mod history;
 mod images;
 mod inspect;
 mod lifecycle;
 mod limits;
 mod listing;
+mod load;
 mod login;
 mod logs;
 mod progress;
 mod ps;
 mod pull;
+mod removal;
 mod run;
 mod stats;
+mod tag;
+mod unpack;
 mod values;
 
 use super::usage;
@@ -52,10 +59,15 @@ enum Command {
     Push(pull::Push),
     Login(login::Login),
     Logout(login::Logout),
-    Load(images::Load),
+    Load(load::Load),
     Images(images::Images),
-    Rmi(images::Rmi),
-    Unpack(images::Unpack),
+    History(history::History),
+    Tag(tag::Tag),
+    Rmi(removal::Rmi),
+    Prune(removal::Prune),
+    Df(df::Df),
+    Fsck(fsck::Fsck),
+    Unpack(unpack::Unpack),
     Run(Box<run::Run>),
     Ps(ps::Ps),
     Logs(logs::Logs),
@@ -130,6 +142,11 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Load(command) => command.run(&roots),
         Command::Images(command) => command.run(&roots),
         Command::Rmi(command) => command.run(&roots),
+        Command::Prune(command) => command.run(&roots),
+        Command::History(command) => command.run(&roots),
+        Command::Tag(command) => command.run(&roots),
+        Command::Df(command) => command.run(&roots),
+        Command::Fsck(command) => command.run(&roots),
         Command::Unpack(command) => command.run(&roots),
         Command::Run(command) => command.run(&roots),
         Command::Ps(command) => command.run(&roots),

@@ -1,8 +1,7 @@
 //! Progress of blobs: bars for people who look on, lines for logs, JSON for programs.
-use crate::image::Digest;
-use crate::image::registry::{BlobState, Event, Progress};
+use crate::image::{BlobState, Digest, Event, Progress};
 use crate::service::size_in_words;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -16,6 +15,24 @@ pub(super) enum ProgressKind {
     Bars,
     Lines,
     Json,
+}
+
+/// What is told meanwhile.
+#[derive(Debug, Args)]
+pub(super) struct ProgressOptions {
+    /// How progress is shown: bars on a terminal and lines elsewhere (auto), or json, an object a line on
+    /// standard output
+    #[arg(long, value_name = "KIND", default_value = "auto", conflicts_with = "quiet")]
+    progress: ProgressKind,
+    /// Print nothing but the digest
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl ProgressOptions {
+    pub(super) fn style(&self) -> Style {
+        if self.quiet { Style::Quiet } else { self.progress.style() }
+    }
 }
 
 /// How progress is told.
@@ -37,6 +54,14 @@ impl ProgressKind {
             Self::Auto => Style::Lines,
         }
     }
+
+    /// Nothing where there would be lines.
+    pub(super) fn only_bars(self) -> Style {
+        match self.style() {
+            Style::Lines => Style::Quiet,
+            style => style,
+        }
+    }
 }
 
 /// Tells of events. Progress goes to standard error, JSON to standard output.
@@ -49,6 +74,7 @@ pub(super) struct Reporter {
 struct Blob {
     bar: Option<ProgressBar>,
     told: Instant,
+    arriving: bool,
 }
 
 /// JSON lines of a blob come no more often.
@@ -87,13 +113,25 @@ impl Reporter {
             let bar = self.bars.add(ProgressBar::new(size));
             bar.set_style(bar_style());
             bar.set_prefix(short(digest).to_owned());
-            Blob { bar: Some(bar), told: Instant::now() }
+            Blob { bar: Some(bar), told: Instant::now(), arriving: false }
         });
         let Some(bar) = &blob.bar else { return };
         match state {
             BlobState::At(bytes) => {
+                blob.arriving = true;
                 bar.set_position(*bytes);
                 bar.set_message("");
+            }
+            // It is unpacked while it arrives, and cannot be further than that.
+            BlobState::Unpacking(_) if blob.arriving => {}
+            BlobState::Unpacking(bytes) => {
+                bar.set_position(*bytes);
+                bar.set_message(words(state));
+            }
+            BlobState::Done => {
+                blob.arriving = false;
+                bar.set_position(size);
+                bar.set_message(words(state));
             }
             BlobState::Retrying(_) | BlobState::Waiting => bar.set_message(words(state)),
             _ => {
@@ -107,14 +145,14 @@ impl Reporter {
         let mut blobs = self.blobs();
         let begun = blobs.contains_key(digest);
         let text = match state {
-            BlobState::At(_) if begun => return,
+            BlobState::At(_) | BlobState::Unpacking(_) if begun => return,
             BlobState::At(0) => size_in_words(size),
             BlobState::At(bytes) => {
                 format!("{}, going on after {}", size_in_words(size), size_in_words(*bytes))
             }
             other => words(other),
         };
-        blobs.entry(digest.clone()).or_insert(Blob { bar: None, told: Instant::now() });
+        blobs.entry(digest.clone()).or_insert(Blob { bar: None, told: Instant::now(), arriving: false });
         tell!("{}: {text}", short(digest));
     }
 
@@ -136,8 +174,15 @@ impl Reporter {
             BlobState::Done => ("done", None),
             BlobState::Mounted(from) => ("mounted", Some(("from", json!(from)))),
             BlobState::Skipped => ("skipped", None),
+            BlobState::Unpacking(bytes) => {
+                if blobs.get(digest).is_some_and(|blob| now - blob.told < JSON_INTERVAL) {
+                    return;
+                }
+                ("unpacking", Some(("bytes", json!(bytes))))
+            }
+            BlobState::Unpacked => ("unpacked", None),
         };
-        blobs.insert(digest.clone(), Blob { bar: None, told: now });
+        blobs.insert(digest.clone(), Blob { bar: None, told: now, arriving: false });
         object["state"] = json!(name);
         if let Some((key, value)) = more {
             object[key] = value;
@@ -181,6 +226,8 @@ fn words(state: &BlobState<'_>) -> String {
         BlobState::Done => "done".to_owned(),
         BlobState::Mounted(from) => format!("taken from {from} there"),
         BlobState::Skipped => "may not be passed on; left out".to_owned(),
+        BlobState::Unpacking(_) => "unpacking".to_owned(),
+        BlobState::Unpacked => "unpacked".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `wharf pull` and `wharf push`
 use super::listing::print_line;
-use super::progress::{ProgressKind, Reporter, Style};
+use super::progress::{ProgressKind, ProgressOptions, Reporter, Style};
 use super::values::{seconds, size_of_group};
 use crate::image::registry::{self, Options};
 use crate::image::{ImageName, Platform, Store};
@@ -40,25 +40,8 @@ impl RegistryOptions {
             timeout: self.registry_timeout.max(Duration::from_millis(100)),
             retries: self.retry,
             parallel: self.parallel,
+            ..defaults
         }
-    }
-}
-
-/// What is told meanwhile.
-#[derive(Debug, Args)]
-pub(super) struct ProgressOptions {
-    /// How progress is shown: bars on a terminal and lines elsewhere (auto), or json, an object a line on
-    /// standard output
-    #[arg(long, value_name = "KIND", default_value = "auto", conflicts_with = "quiet")]
-    progress: ProgressKind,
-    /// Print nothing but the digest
-    #[arg(long, short)]
-    quiet: bool,
-}
-
-impl ProgressOptions {
-    fn style(&self) -> Style {
-        if self.quiet { Style::Quiet } else { self.progress.style() }
     }
 }
 
@@ -74,6 +57,9 @@ pub(super) struct Pull {
     /// Image of an index to fetch [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Leave the unpacking of layers to the first instance
+    #[arg(long)]
+    no_unpack: bool,
     #[command(flatten)]
     progress: ProgressOptions,
     #[command(flatten)]
@@ -86,7 +72,8 @@ impl Pull {
         let platform = self.platform.unwrap_or_else(Platform::host);
         let reporter = Reporter::new(style);
         let store = Store::open(roots.state())?;
-        let pulled = registry::pull(&store, &self.reference, &platform, &self.registry.resolve(), &reporter);
+        let options = Options { unpack: !self.no_unpack, ..self.registry.resolve() };
+        let pulled = registry::pull(&store, &self.reference, &platform, &options, &reporter);
         reporter.end();
         let pulled = pulled?;
         match style {

@@ -2,6 +2,7 @@
 use super::attach;
 use super::limits::LimitOptions;
 use super::listing::print_line;
+use super::progress::{ProgressKind, Reporter};
 use super::pull::{RegistryOptions, pull_to_run};
 use super::values::{environment, hostname, key_value, seconds, size};
 use crate::cli::terminal;
@@ -193,7 +194,12 @@ impl Run {
         }
         let image = self.image.clone();
         self.provide_image(roots)?;
-        let instance = create(roots, &image, &self.options()?)?;
+        let options = self.options()?;
+        // Layers are unpacked by whoever needs them first. That takes a while only where somebody looks on.
+        let reporter = Reporter::new(ProgressKind::Auto.only_bars());
+        let instance = create(roots, &image, &options, &reporter);
+        reporter.end();
+        let instance = instance?;
         let started = if detach {
             start(&instance, Attachment::default()).map(|_| 0).map_err(anyhow::Error::from)
         } else {

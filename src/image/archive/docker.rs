@@ -1,12 +1,11 @@
 //! docker-archives, as `docker save` and `podman save` write them: manifest.json, a config and layers
 //! for each image. The store gets an OCI manifest over the same blobs.
 use super::super::compression::{Compression, decompressed};
-use super::super::manifest::parse_config;
+use super::super::manifest::{check_layer_count, parse_config};
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
-use super::Found;
 use super::files::Files;
-use super::oci::check_layer_count;
+use super::{Found, FoundLayer, Manifest};
 use serde::Deserialize;
 use std::fs::File;
 
@@ -46,21 +45,36 @@ fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Foun
     let parsed = parse_config(&files.document(&item.config)?, &what)?;
     Platform::host().check(&parsed, &what)?;
     check_layer_count(parsed.rootfs().diff_ids().len(), item.layers.len(), &what)?;
-    let mut layers = Vec::with_capacity(item.layers.len());
-    for layer in &item.layers {
-        layers.push(files.staged(layer)?);
-    }
+    let layer = |(index, (file, diff_id)): (usize, (&String, &String))| {
+        Ok(FoundLayer {
+            file: file.clone(),
+            diff_id: diff_id.parse()?,
+            promised: None,
+            size: files.size(file)?,
+            what: format!("layer {index} of {what}"),
+        })
+    };
+    let layers = item.layers.iter().zip(parsed.rootfs().diff_ids()).enumerate().map(layer);
+    Ok(Found {
+        name,
+        manifest: Manifest::ToBeMade,
+        media_type: MANIFEST.to_owned(),
+        layers: layers.collect::<Result<_, Error>>()?,
+        blobs: vec![config],
+    })
+}
+
+/// An OCI manifest over the archive's blobs.
+pub(super) fn manifest(files: &Files<'_>, config: &Staged, layers: &[Staged]) -> Result<Staged, Error> {
     let descriptors: Result<Vec<_>, Error> =
         layers.iter().map(|layer| Ok(descriptor(layer_type(layer)?, layer))).collect();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
         "layers": descriptors?,
     });
-    let manifest = files.stage_bytes(manifest.to_string().as_bytes())?;
-    let blobs = std::iter::once(config).chain(layers).collect();
-    Ok(Found { name, manifest, media_type: MANIFEST.to_owned(), blobs })
+    files.stage_bytes(manifest.to_string().as_bytes())
 }
 
 fn descriptor(media_type: &str, blob: &Staged) -> serde_json::Value {

@@ -1,34 +1,96 @@
 //! Reading images from archives and layouts: OCI image layouts and docker-archives, as a directory or a
 //! tar stream (plain, gzip or zstd, told apart by content).
+//!
+//! What is read here are the documents. Layers are named, with all that is promised of them, and brought in by
+//! the store.
 
 mod docker;
 mod files;
 mod oci;
 
-pub(super) use oci::{REF_NAME, check_layer_count};
+pub(super) use files::{Content, Files};
+pub(super) use oci::REF_NAME;
 
-use super::store::blobs::{Staged, Staging};
-use super::{Error, ImageName, Source};
-use files::Files;
+use super::store::blobs::Staged;
+use super::{Digest, Error, ImageName, Source};
+use std::collections::HashMap;
 use std::path::Path;
 
-/// An image of an archive: everything staged and verified, nothing in the store yet.
+/// An image of an archive: its documents staged and verified, nothing in the store yet.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: Option<ImageName>,
-    pub(super) manifest: Staged,
+    pub(super) manifest: Manifest,
     pub(super) media_type: String,
-    /// Config and layers.
+    pub(super) layers: Vec<FoundLayer>,
+    /// The config, and the layers when they have been brought in.
     pub(super) blobs: Vec<Staged>,
 }
 
+/// Where the manifest is.
+#[derive(Debug)]
+pub(super) enum Manifest {
+    Staged(Staged),
+    /// docker-archives have none; it is made when the digests of the layers are known.
+    ToBeMade,
+}
+
+/// A layer of an archive.
+#[derive(Debug)]
+pub(super) struct FoundLayer {
+    /// The file that holds it.
+    pub(super) file: String,
+    pub(super) diff_id: Digest,
+    /// Digest and size of the blob, where the archive states them.
+    pub(super) promised: Option<(Digest, u64)>,
+    /// Bytes of the file.
+    pub(super) size: u64,
+    /// How to call it in an error.
+    pub(super) what: String,
+}
+
+impl FoundLayer {
+    /// Whether the blob is what was promised.
+    pub(super) fn check(&self, staged: &Staged) -> Result<(), Error> {
+        match &self.promised {
+            Some((digest, size)) => check(&self.what, digest, *size, staged),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check(what: &str, digest: &Digest, size: u64, staged: &Staged) -> Result<(), Error> {
+    if staged.digest != *digest {
+        let (expected, found) = (digest.to_string(), staged.digest.to_string());
+        return Err(Error::Mismatch { what: what.to_owned(), expected, found });
+    }
+    if staged.size != size {
+        let reason = format!("is {} bytes long, but {size} were promised", staged.size);
+        return Err(Error::invalid(format!("{what} ({digest})"), reason));
+    }
+    Ok(())
+}
+
+impl Found {
+    /// Completes the image with layers that have been brought in, by the names of their files.
+    pub(super) fn take(&mut self, layers: &HashMap<String, Staged>, files: &Files<'_>) -> Result<(), Error> {
+        let find =
+            |layer: &FoundLayer| layers.get(&layer.file).cloned().ok_or_else(|| files.missing(&layer.file));
+        let layers: Vec<Staged> = self.layers.iter().map(find).collect::<Result<_, Error>>()?;
+        if let (Manifest::ToBeMade, Some(config)) = (&self.manifest, self.blobs.first()) {
+            self.manifest = Manifest::Staged(docker::manifest(files, config, &layers)?);
+        }
+        self.blobs.extend(layers);
+        Ok(())
+    }
+}
+
 /// Reads every image. `tag` names the image, and is an error when there are several.
-pub(super) fn read(source: &Source, tag: Option<&ImageName>, staging: &Staging) -> Result<Vec<Found>, Error> {
-    let files = Files::open(source, staging)?;
+pub(super) fn read(files: &Files<'_>, source: &Source, tag: Option<&ImageName>) -> Result<Vec<Found>, Error> {
     let mut found = if files.has("index.json") {
-        oci::read(&files, &stem(source))?
+        oci::read(files, &stem(source))?
     } else if files.has("manifest.json") {
-        docker::read(&files)?
+        docker::read(files)?
     } else {
         let reason = "has neither index.json (OCI image layout) nor manifest.json (docker-archive)";
         return Err(Error::invalid(&files.what, reason));

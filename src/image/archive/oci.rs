@@ -1,9 +1,9 @@
 //! OCI image layouts: image-spec image-layout.md.
-use super::super::manifest::{Document, digest_of, parse_config};
+use super::super::manifest::{Document, check_layer_count, digest_of, parse_config};
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
-use super::Found;
 use super::files::Files;
+use super::{Found, FoundLayer, Manifest, check};
 use oci_spec::image::{Descriptor, ImageIndex};
 
 /// containerd and Docker state the full name here, `ref.name` often holds a tag alone.
@@ -80,39 +80,33 @@ fn image(
     let parsed = parse_config(&text, &config_name)?;
     Platform::host().check(&parsed, &config_name)?;
     check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?;
-    let mut blobs = vec![config];
-    for (index, layer) in manifest.layers().iter().enumerate() {
-        blobs.push(blob(files, layer, &format!("layer {index}"))?);
-    }
-    Ok(Found { name, manifest: staged, media_type: descriptor.media_type().to_string(), blobs })
-}
-
-pub(in crate::image) fn check_layer_count(diff_ids: usize, layers: usize, what: &str) -> Result<(), Error> {
-    if diff_ids == layers {
-        return Ok(());
-    }
-    Err(Error::invalid(what, format!("has {layers} layers, but its config names {diff_ids} diff_ids")))
+    let layer = |(index, (descriptor, diff_id)): (usize, (&Descriptor, &String))| {
+        let (digest, file) = (digest_of(descriptor)?, blob_name(descriptor)?);
+        Ok(FoundLayer {
+            size: files.size(&file)?,
+            file,
+            diff_id: diff_id.parse()?,
+            what: format!("layer {index} of {}", files.what),
+            promised: Some((digest, descriptor.size())),
+        })
+    };
+    let layers = manifest.layers().iter().zip(parsed.rootfs().diff_ids()).enumerate().map(layer);
+    Ok(Found {
+        name,
+        manifest: Manifest::Staged(staged),
+        media_type: descriptor.media_type().to_string(),
+        layers: layers.collect::<Result<_, Error>>()?,
+        blobs: vec![config],
+    })
 }
 
 fn blob_name(descriptor: &Descriptor) -> Result<String, Error> {
     Ok(format!("blobs/sha256/{}", digest_of(descriptor)?.hex()))
 }
 
-/// A blob with the digest and size that its descriptor promises.
+/// A document with the digest and size that its descriptor promises.
 fn blob(files: &Files<'_>, descriptor: &Descriptor, kind: &str) -> Result<Staged, Error> {
-    let expected = digest_of(descriptor)?;
     let staged = files.staged(&blob_name(descriptor)?)?;
-    if staged.digest != expected {
-        let what = format!("{kind} of {}", files.what);
-        return Err(Error::Mismatch {
-            what,
-            expected: expected.to_string(),
-            found: staged.digest.to_string(),
-        });
-    }
-    if staged.size != descriptor.size() {
-        let reason = format!("is {} bytes long, but {} were promised", staged.size, descriptor.size());
-        return Err(Error::invalid(format!("{kind} {expected} of {}", files.what), reason));
-    }
+    check(&format!("{kind} of {}", files.what), &digest_of(descriptor)?, descriptor.size(), &staged)?;
     Ok(staged)
 }

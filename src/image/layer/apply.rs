@@ -4,7 +4,7 @@ use super::guard::Guard;
 use super::metadata::{Metadata, check_global};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::whiteout::{Mark, Whiteouts, is_whiteout, set_opaque};
-use super::{Error, Limits, refuse};
+use super::{Error, refuse};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use tar::{Archive, Entry, EntryType};
 
-/// Applies a decompressed layer to the tree below `root`.
+/// Applies a decompressed layer to the tree below `root`. `stream` is under `guard`.
 ///
 /// # Errors
 /// Names the entry. The tree is half made then, and the caller's to remove.
@@ -20,13 +20,11 @@ pub(in crate::image) fn apply(
     stream: impl Read,
     root: BorrowedFd<'_>,
     whiteouts: Whiteouts,
-    limits: Limits,
+    guard: &Guard,
 ) -> Result<(), Error> {
-    let guard = Guard::new(limits);
-    let mut archive = Archive::new(guard.stream(stream));
+    let mut archive = Archive::new(stream);
     let mut layer = Layer {
         places: Places::new(root),
-        root,
         whiteouts,
         copier: Copier::new(),
         directories: HashMap::new(),
@@ -36,8 +34,9 @@ pub(in crate::image) fn apply(
     for count in 0.. {
         guard.expect_headers();
         let Some(entry) = entries.next() else { break };
-        if count >= limits.entries {
-            return Err(Error::invalid("the layer", format!("has more than {} entries", limits.entries)));
+        let limit = guard.entries_limit();
+        if count >= limit {
+            return Err(Error::invalid("the layer", format!("has more than {limit} entries")));
         }
         let mut entry = entry.map_err(unreadable)?;
         guard.expect_content();
@@ -55,7 +54,6 @@ fn unreadable(error: std::io::Error) -> Error {
 
 struct Layer<'a> {
     places: Places<'a>,
-    root: BorrowedFd<'a>,
     whiteouts: Whiteouts,
     copier: Copier,
     /// Directories keep their mtime until the end, because every entry in them changes it.
@@ -99,7 +97,7 @@ impl Layer<'_> {
         if kind != EntryType::Directory {
             return Err(refuse(b"/", "is the root of the layer, but no directory; refused"));
         }
-        let root = EntryPath::parse(b".")?;
+        let root = EntryPath::ROOT;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
         metadata.apply_to_fd(fd.as_fd()).map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
         self.directories.insert(root, metadata.times_only());
@@ -113,13 +111,8 @@ impl Layer<'_> {
         path: &EntryPath,
         metadata: Metadata,
     ) -> Result<(), Error> {
-        let name = path.c_name();
-        let bytes = path.bytes();
-        if kind == EntryType::Directory {
-            return self.directory(path, metadata);
-        }
-        self.clear(path)?;
         match kind {
+            EntryType::Directory => self.directory(path, metadata),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let sparse = kind == EntryType::GNUSparse;
                 self.regular(entry, path, &metadata, sparse)
@@ -127,60 +120,64 @@ impl Layer<'_> {
             EntryType::Link => self.hard_link(entry, path),
             EntryType::Symlink => {
                 let target =
-                    entry.link_name_bytes().ok_or_else(|| refuse(&bytes, "is a symlink to nowhere"))?;
-                let parent = self.places.parent(path)?;
-                rustix::fs::symlinkat(&*target, parent, &name)
-                    .and_then(|()| metadata.apply_at(parent, path.name(), true))
-                    .and_then(|()| metadata.set_times(parent, path.name()))
-                    .map_err(|errno| failed(&bytes, "create symlink", errno))
+                    entry.link_name_bytes().ok_or_else(|| refuse(path.bytes(), "is a symlink to nowhere"))?;
+                self.place(path, "create symlink", |parent, name| {
+                    rustix::fs::symlinkat(&*target, parent, name)?;
+                    metadata.apply_at(parent, name, true)?;
+                    metadata.set_times(parent, name)
+                })
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let (kind, number) = node(entry, kind, &bytes)?;
-                let parent = self.places.parent(path)?;
-                rustix::fs::mknodat(parent, &name, kind, metadata.permissions(), number)
-                    .and_then(|()| metadata.apply_at(parent, path.name(), false))
-                    .and_then(|()| metadata.set_times(parent, path.name()))
-                    .map_err(|errno| failed(&bytes, "create device", errno))
+                let (kind, number) = node(entry, kind, path.bytes())?;
+                self.place(path, "create device", |parent, name| {
+                    rustix::fs::mknodat(parent, name, kind, metadata.permissions(), number)?;
+                    metadata.apply_at(parent, name, false)?;
+                    metadata.set_times(parent, name)
+                })
             }
             other => Err(refuse(
-                &bytes,
+                path.bytes(),
                 &format!("has type {:?}, which is not supported", char::from(other.as_byte())),
             )),
         }
     }
 
-    /// Makes room: later entries of a layer replace earlier ones. A link is removed, never written through.
-    fn clear(&mut self, path: &EntryPath) -> Result<(), Error> {
-        let parent = self.places.parent(path)?;
-        let found = kind_at(parent, path.name()).and_then(|kind| match kind {
-            None => Ok(false),
-            Some(kind) => remove_at(parent, path.name()).map(|()| kind == FileType::Directory),
-        });
-        if found.map_err(|errno| failed(&path.bytes(), "replace", errno))? {
-            self.places.forget();
-        }
-        Ok(())
+    /// Makes something new at a place. Later entries of a layer replace earlier ones: what is in the way is
+    /// removed, a link too, and never written through.
+    fn place<T>(
+        &mut self,
+        path: &EntryPath,
+        action: &'static str,
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T, Error> {
+        let made = match make(self.places.parent(path)?, path.name()) {
+            Err(Errno::EXIST) => {
+                let parent = self.places.parent(path)?;
+                remove_at(parent, path.name()).map_err(|errno| failed(path.bytes(), "replace", errno))?;
+                self.places.forget();
+                make(self.places.parent(path)?, path.name())
+            }
+            made => made,
+        };
+        made.map_err(|errno| failed(path.bytes(), action, errno))
     }
 
     fn directory(&mut self, path: &EntryPath, metadata: Metadata) -> Result<(), Error> {
-        let bytes = path.bytes();
+        let error = |errno| failed(path.bytes(), "create directory", errno);
         let parent = self.places.parent(path)?;
-        let error = |errno| failed(&bytes, "create directory", errno);
-        let hides_lower = match kind_at(parent, path.name()).map_err(error)? {
-            Some(FileType::Directory) => None,
-            Some(_) => {
-                // A whiteout before the directory of the same name hides what lower layers have in it.
-                let whiteout = is_whiteout(parent, path.name());
-                remove_at(parent, path.name()).map_err(error)?;
-                Some(whiteout)
+        // A whiteout before the directory of the same name hides what lower layers have in it.
+        let mut hides_lower = false;
+        if let Err(errno) = rustix::fs::mkdirat(parent, path.name(), Mode::from(0o700)) {
+            let found = kind_at(parent, path.name()).map_err(error)?;
+            if errno != Errno::EXIST || found != Some(FileType::Directory) {
+                hides_lower = is_whiteout(parent, path.name());
+                self.place(path, "create directory", |parent, name| {
+                    rustix::fs::mkdirat(parent, name, Mode::from(0o700))
+                })?;
             }
-            None => Some(false),
-        };
-        if hides_lower.is_some() {
-            rustix::fs::mkdirat(parent, path.name(), Mode::from(0o700)).map_err(error)?;
         }
         let fd = self.places.directory(path).map_err(error)?;
-        if hides_lower == Some(true) && matches!(self.whiteouts, Whiteouts::Overlay) {
+        if hides_lower && matches!(self.whiteouts, Whiteouts::Overlay) {
             set_opaque(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
@@ -195,10 +192,7 @@ impl Layer<'_> {
         metadata: &Metadata,
         gnu_sparse: bool,
     ) -> Result<(), Error> {
-        let bytes = path.bytes();
-        let parent = self.places.parent(path)?;
-        let mut file =
-            file::create(parent, path.name()).map_err(|errno| failed(&bytes, "create file", errno))?;
+        let mut file = self.place(path, "create file", file::create)?;
         let size = entry.size();
         if gnu_sparse {
             // Its holes are not in the stream, but they take time all the same (CVE-2021-20291).
@@ -211,34 +205,35 @@ impl Layer<'_> {
         } else {
             self.copier.copy(entry, &mut file)
         };
-        copied.map_err(|source| Error::File { action: "write", path: display(&bytes), source })?;
+        copied.map_err(|source| Error::File { action: "write", path: display(path.bytes()), source })?;
         metadata
             .apply_to_fd(file.as_fd())
             .and_then(|()| metadata.set_times_of(&file))
-            .map_err(|errno| failed(&bytes, "set owner, mode and attributes of", errno))
+            .map_err(|errno| failed(path.bytes(), "set owner, mode and attributes of", errno))
     }
 
     /// Both names are in this layer; the target is linked as it is, a symlink as a symlink.
     fn hard_link<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &EntryPath) -> Result<(), Error> {
-        let bytes = path.bytes();
-        let target = entry.link_name_bytes().ok_or_else(|| refuse(&bytes, "is a hard link to nothing"))?;
+        let target =
+            entry.link_name_bytes().ok_or_else(|| refuse(path.bytes(), "is a hard link to nothing"))?;
         let target = EntryPath::parse(&target)?;
         if target.is_root() {
-            return Err(refuse(&bytes, "is a hard link to the root; refused"));
+            return Err(refuse(path.bytes(), "is a hard link to the root; refused"));
         }
-        let error = |errno| failed(&bytes, "create hard link", errno);
-        let from = Places::new(self.root).parent(&target)?.try_clone_to_owned().map_err(|source| {
-            Error::File { action: "open the directory of", path: display(&target.bytes()), source }
-        })?;
-        let parent = self.places.parent(path)?;
-        rustix::fs::linkat(&from, target.name(), parent, path.name(), AtFlags::empty()).map_err(error)
+        let from = self
+            .places
+            .existing_parent(&target)
+            .map_err(|errno| failed(target.bytes(), "open the directory of", errno))?;
+        self.place(path, "create hard link", |parent, name| {
+            rustix::fs::linkat(&from, target.name(), parent, name, AtFlags::empty())
+        })
     }
 
     fn finish(self) -> Result<(), Error> {
         for (path, metadata) in &self.directories {
             // A directory may have been replaced by a later entry.
             let Ok(fd) = self.places.directory(path) else { continue };
-            metadata.set_times_of(fd).map_err(|errno| failed(&path.bytes(), "set the time of", errno))?;
+            metadata.set_times_of(fd).map_err(|errno| failed(path.bytes(), "set the time of", errno))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Bounds on what a layer's stream makes us read.
 use super::Limits;
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 /// Names, links and extended attributes of one entry; the kernel's own limits on them are far lower.
@@ -22,6 +22,11 @@ struct State {
 impl Guard {
     pub(in crate::image) fn new(limits: Limits) -> Self {
         Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits }))
+    }
+
+    /// Entries that may come.
+    pub(super) fn entries_limit(&self) -> u64 {
+        self.0.limits.entries
     }
 
     /// From here on headers are read: they are small, whatever their own size field says.
@@ -63,6 +68,19 @@ impl Guard {
 pub(in crate::image) struct Guarded<R> {
     inner: R,
     guard: Guard,
+}
+
+/// What is passed over is not read, and costs nothing.
+impl<R: Seek> Seek for Guarded<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+impl<R> Guarded<R> {
+    pub(in crate::image) fn into_inner(self) -> R {
+        self.inner
+    }
 }
 
 impl<R: Read> Read for Guarded<R> {

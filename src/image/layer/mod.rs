@@ -14,6 +14,7 @@ mod whiteout;
 
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
+pub(super) use place::names_in;
 pub(super) use whiteout::Whiteouts;
 
 use super::Error;

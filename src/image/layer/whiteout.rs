@@ -55,7 +55,7 @@ impl Whiteouts {
     pub(super) fn made(&mut self, path: &EntryPath) {
         if let Self::Remove(made) = self {
             let mut path = path.clone();
-            while !path.is_root() && made.insert(path.bytes()) {
+            while !path.is_root() && made.insert(path.bytes().to_vec()) {
                 path = path.parent();
             }
         }
@@ -64,12 +64,12 @@ impl Whiteouts {
     /// Hides one name of lower layers.
     pub(super) fn hide(&self, parent: BorrowedFd<'_>, at: &EntryPath, name: &[u8]) -> Result<(), Error> {
         if name.is_empty() || name == b"." || name == b".." {
-            return Err(refuse(&at.bytes(), "is a whiteout of nothing; refused"));
+            return Err(refuse(at.bytes(), "is a whiteout of nothing; refused"));
         }
         let own = kind_at(parent, name).map_err(|errno| failed(at, errno))?;
         let hidden = at.parent().child(name);
         let done = match self {
-            Self::Remove(made) if made.contains(&hidden.bytes()) => Ok(()),
+            Self::Remove(made) if made.contains(hidden.bytes()) => Ok(()),
             Self::Remove(_) => remove_at(parent, name),
             Self::Overlay => match own {
                 None => make_whiteout(parent, name),
@@ -94,7 +94,7 @@ impl Whiteouts {
 }
 
 fn failed(at: &EntryPath, errno: Errno) -> Error {
-    refuse(&at.bytes(), &format!("apply the whiteout: {}", std::io::Error::from(errno)))
+    refuse(at.bytes(), &format!("apply the whiteout: {}", std::io::Error::from(errno)))
 }
 
 /// overlayfs takes a character device 0:0 for a whiteout.
@@ -122,7 +122,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<std::os::fd::Ow
 fn remove_others(directory: BorrowedFd<'_>, at: &EntryPath, made: &HashSet<Vec<u8>>) -> Result<(), Errno> {
     let directory = open_directory(directory, b".")?;
     for name in names_in(directory.as_fd())? {
-        if !made.contains(&at.child(&name).bytes()) {
+        if !made.contains(at.child(&name).bytes()) {
             remove_at(directory.as_fd(), &name)?;
         }
     }

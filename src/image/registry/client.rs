@@ -1,5 +1,4 @@
 //! Requests to one endpoint of a registry: authorised, redirected and tried again as far as is safe.
-use super::Error;
 use super::answer::{connection_error, read_small, status_error};
 use super::auth::{Auth, Scope};
 use super::challenge::Challenge;
@@ -8,10 +7,10 @@ use super::hosts::Endpoint;
 use super::retry::{Next, Policy, retry_after};
 use super::transport::{Failure, Transport};
 use super::url::Url;
+use super::{Abandon, Error};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use ureq::http::{HeaderMap, Method, Request};
 use ureq::{Body, SendBody};
@@ -20,32 +19,6 @@ use ureq::{Body, SendBody};
 const REDIRECTS_LIMIT: usize = 5;
 /// What a server may say about an error.
 const ERROR_LIMIT: u64 = 64 << 10;
-
-/// Set when one part of the work has failed, so that the others end too.
-#[derive(Debug, Default)]
-pub(super) struct Abandon(AtomicBool);
-
-impl Abandon {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn check(&self) -> Result<(), Error> {
-        if self.0.load(Ordering::Relaxed) { Err(Error::Abandoned) } else { Ok(()) }
-    }
-
-    fn sleep(&self, time: Duration) -> Result<(), Error> {
-        let until = Instant::now() + time;
-        loop {
-            self.check()?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
-        }
-    }
-}
 
 /// One endpoint.
 #[derive(Debug)]
@@ -166,8 +139,21 @@ impl<'a> Client<'a> {
         self.policy.retries
     }
 
-    pub(super) fn abandon(&self) -> &Abandon {
-        self.abandon
+    /// An error when the work has been given up.
+    pub(super) fn check_abandoned(&self) -> Result<(), Error> {
+        if self.abandon.is_set() { Err(Error::Abandoned) } else { Ok(()) }
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), Error> {
+        let until = Instant::now() + time;
+        loop {
+            self.check_abandoned()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
     }
 
     /// The URL of something below `/v2/REPOSITORY/`.
@@ -208,12 +194,12 @@ impl<'a> Client<'a> {
 
     /// Waits before another try, or returns the error when there is to be none.
     pub(super) fn wait(&self, failures: u32, failed: Failed) -> Result<(), Error> {
-        self.abandon.check()?;
+        self.check_abandoned()?;
         if !failed.error.is_passing() {
             return Err(failed.error);
         }
         match self.policy.next(failures, random(), failed.retry_after) {
-            Next::Wait(time) => self.abandon.sleep(time),
+            Next::Wait(time) => self.sleep(time),
             Next::GiveUp => Err(failed.error),
             Next::TooLong(wait) => Err(match failed.error {
                 Error::Status { action, url, .. } => Error::Busy { action, url, wait },
@@ -224,7 +210,7 @@ impl<'a> Client<'a> {
 
     /// Sends a request once, but for the second time that a challenge demands.
     pub(super) fn once(&self, call: &Call<'_>) -> Result<Answer, Failed> {
-        self.abandon.check()?;
+        self.check_abandoned()?;
         let (answer, own) = self.follow(call)?;
         if answer.status != 401 || !own {
             return self.judge(call, answer, own);

@@ -4,11 +4,14 @@ use super::answer::body_error;
 use super::auth::Scope;
 use super::client::{Answer, Call, Client, Failed, Payload};
 use super::hosts::Capability;
-use super::progress::{BlobState, Event, Progress};
 use super::url::Url;
+use crate::image::progress::{BlobState, Event, Progress};
 use crate::image::store::ingest::{Claim, Ingest, Partial};
+use crate::image::unpack::Arrival;
 use crate::image::{Digest, Error as ImageError, Store};
+use std::fs::File;
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::http::Method;
 
@@ -38,8 +41,14 @@ pub(super) struct Downloads<'a> {
 }
 
 impl Downloads<'_> {
-    /// Brings a blob into the ingest area: from the first endpoint that has it and keeps what it promises.
-    pub(super) fn fetch(&self, wanted: &Wanted, progress: &dyn Progress) -> Result<(), Error> {
+    /// Brings a blob into the ingest area: from the first endpoint that has it and keeps what it promises. Its
+    /// arrival is told; one that has come by other ways is returned.
+    pub(super) fn fetch(
+        &self,
+        wanted: &Wanted,
+        arrival: &Arc<Arrival>,
+        progress: &dyn Progress,
+    ) -> Result<Option<File>, Error> {
         let tell = |state: BlobState<'_>| {
             progress.event(&Event::Blob { digest: &wanted.digest, size: wanted.size, state });
         };
@@ -47,9 +56,10 @@ impl Downloads<'_> {
             Some(partial) => partial,
             None => {
                 tell(BlobState::Done);
-                return Ok(());
+                return self.open(wanted).map(Some);
             }
         };
+        partial.announce(arrival)?;
         if partial.length() > wanted.size {
             partial.restart()?;
         }
@@ -60,13 +70,21 @@ impl Downloads<'_> {
             match blob.fetch(&mut partial, &tell) {
                 Ok(()) => {
                     tell(BlobState::Done);
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(error) if sources.peek().is_none() || error.is_ours() => return Err(error),
                 Err(error) => progress.event(&Event::Warning(&error.to_string())),
             }
         }
         Err(super::no_endpoint("download from"))
+    }
+
+    /// A blob that is complete, here or in the store already.
+    fn open(&self, wanted: &Wanted) -> Result<File, Error> {
+        match File::open(self.ingest.complete(&wanted.digest)) {
+            Ok(file) => Ok(file),
+            Err(_) => Ok(self.store.blob(&wanted.digest)?),
+        }
     }
 
     fn claim(&self, wanted: &Wanted, tell: &dyn Fn(BlobState<'_>)) -> Result<Option<Partial>, Error> {
@@ -185,7 +203,7 @@ impl Blob<'_> {
         let mut body = answer.body.into_reader();
         let mut buffer = vec![0; BUFFER];
         while partial.length() <= self.wanted.size {
-            self.client.abandon().check()?;
+            self.client.check_abandoned()?;
             let length =
                 body.read(&mut buffer).map_err(|error| body_error(&self.action(), &answer.url, &error))?;
             if length == 0 {

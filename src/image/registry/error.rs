@@ -1,4 +1,5 @@
 //! What can go wrong between this host and a registry.
+use crate::image::parallel::Failure;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,6 +114,14 @@ pub enum Error {
     /// Another part of the same work failed.
     #[error("given up, because another part failed")]
     Abandoned,
+}
+
+impl Failure for Error {
+    const ABANDONED: Self = Self::Abandoned;
+
+    fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Abandoned | Self::Image(crate::image::Error::Abandoned))
+    }
 }
 
 impl Error {

@@ -1,6 +1,7 @@
 //! Whether a registry knows a credential.
+use super::Abandon;
 use super::auth::Scope;
-use super::client::{Abandon, Call, Client, Payload};
+use super::client::{Call, Client, Payload};
 use super::hosts::{Capability, endpoints};
 use super::retry::Policy;
 use super::transport::Transport;

@@ -3,10 +3,10 @@ use super::answer::{body_error, read_small};
 use super::auth::Scope;
 use super::client::{Call, Client, Payload};
 use super::hosts::Capability;
-use super::progress::{Event, Progress};
 use super::{Error, harmless, no_endpoint};
 use crate::image::Digest;
 use crate::image::manifest::{Document, media_type_of};
+use crate::image::progress::{Event, Progress};
 use ureq::http::Method;
 
 /// distribution-spec, "Pushing Manifests": registries may refuse more than 4 MiB, and so do we.

@@ -26,8 +26,6 @@ mod helper;
 mod hosts;
 mod login;
 mod manifest;
-mod parallel;
-mod progress;
 mod pull;
 mod push;
 mod retry;
@@ -38,11 +36,11 @@ mod url;
 pub use credentials::{Credential, CredentialFiles};
 pub use error::Error;
 pub use login::login;
-pub use progress::{BlobState, Event, Progress};
 pub use pull::{Pulled, pull};
 pub use push::{Pushed, push};
 
-use client::{Abandon, Client};
+use super::parallel::Abandon;
+use client::Client;
 use error::harmless;
 use retry::Policy;
 use std::path::PathBuf;
@@ -60,6 +58,8 @@ pub struct Options {
     pub retries: u32,
     /// Blobs at once.
     pub parallel: usize,
+    /// Whether layers are unpacked while they arrive, or by the first instance.
+    pub unpack: bool,
 }
 
 impl Default for Options {
@@ -69,6 +69,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             retries: 5,
             parallel: 3,
+            unpack: true,
         }
     }
 }

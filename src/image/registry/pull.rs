@@ -1,19 +1,22 @@
 //! From a registry into the store.
 use super::auth::Scope;
-use super::client::{Abandon, Client};
+use super::client::Client;
 use super::download::{Downloads, Wanted};
 use super::hosts::Capability;
 use super::manifest::{Received, Which, fetch};
-use super::progress::{BlobState, Event, Progress};
 use super::transport::Transport;
-use super::{Error, Options, clients, parallel};
-use crate::image::archive::check_layer_count;
-use crate::image::manifest::{DOCUMENT_LIMIT, Document, digest_of, parse_config};
-use crate::image::store::Fetched;
+use super::{Abandon, Error, Options, clients};
+use crate::image::manifest::{DOCUMENT_LIMIT, Document, check_layer_count, digest_of, parse_config};
+use crate::image::parallel;
+use crate::image::progress::{BlobState, Event, Progress};
 use crate::image::store::ingest::{Claim, Ingest};
+use crate::image::store::{Fetched, layers_of};
+use crate::image::unpack::{Arrival, Layer, Settled, Watched, workers};
 use crate::image::{Digest, Error as ImageError, ImageName, Platform, Store, Summary};
-use oci_spec::image::{Descriptor, ImageManifest};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
+use std::collections::HashSet;
 use std::io::Read as _;
+use std::sync::Arc;
 
 /// Indexes may point to indexes; no real one does so more often.
 const DEPTH_LIMIT: usize = 4;
@@ -23,8 +26,6 @@ const ENTRIES_LIMIT: usize = 4096;
 const LAYERS_LIMIT: usize = 500;
 /// No layer is larger.
 const BLOB_LIMIT: u64 = 256 << 30;
-/// How often blobs may be removed under our hands before this is no accident.
-const ROUNDS: usize = 4;
 
 /// What was pulled.
 #[derive(Debug, Clone)]
@@ -79,39 +80,80 @@ struct Pull<'a> {
 
 impl Pull<'_> {
     fn run(&self) -> Result<Pulled, Error> {
+        let lease = self.store.lease()?;
         let (received, manifest, index) = self.resolve()?;
         let ingest = self.store.ingest()?;
         let config = self.wanted(manifest.config())?;
+        let wanted: Vec<Wanted> =
+            manifest.layers().iter().map(|layer| self.wanted(layer)).collect::<Result<_, Error>>()?;
+        let digests = wanted.iter().chain([&config]).map(|blob| &blob.digest);
+        self.store.hold(&lease, digests.chain([&received.digest]))?;
         let mut fetched = self.keep_manifest(&received, &ingest)?;
+        let config = Coming::new(config);
         fetched |= self.fetch(&ingest, std::slice::from_ref(&config))?;
-        self.check_config(&ingest, &config, &manifest)?;
-        let mut layers = Vec::new();
-        for descriptor in manifest.layers() {
-            let layer = self.wanted(descriptor)?;
-            if !layers.iter().any(|other: &Wanted| other.digest == layer.digest) {
-                layers.push(layer);
-            }
-        }
-        fetched |= self.fetch(&ingest, &layers)?;
-        let blobs: Vec<Wanted> = std::iter::once(config).chain(layers).collect();
+        let parsed = self.check_config(&ingest, &config.wanted, &manifest)?;
+        let layers = layers_of(&manifest, &parsed, &format!("image {}", self.name))?;
+        self.store.hold(&lease, layers.iter().map(|layer| &layer.diff_id))?;
+        let mut blobs: Vec<Coming> = wanted.into_iter().map(Coming::new).collect();
+        let mut seen = HashSet::new();
+        blobs.retain(|blob| seen.insert(blob.wanted.digest.clone()));
+        // Layers of images for other machines are never mounted here.
+        let unpacks = self.options.unpack && Platform::host().check(&parsed, "").is_ok();
+        fetched |= self.fetch_and_unpack(&ingest, &blobs, if unpacks { &layers } else { &[] })?;
         let image = Fetched {
             name: self.name.clone(),
             manifest: received.digest.clone(),
             manifest_size: received.bytes.len() as u64,
             media_type: received.media_type.clone(),
             index: index.clone(),
-            blobs: blobs.iter().map(|blob| blob.digest.clone()).collect(),
+            blobs: std::iter::once(&config).chain(&blobs).map(|blob| blob.wanted.digest.clone()).collect(),
         };
-        let digest = index.unwrap_or_else(|| received.digest.clone());
-        for _ in 0..ROUNDS {
-            if let Ok(image) = self.store.adopt(&ingest, &image)? {
-                return Ok(Pulled { image, digest, fetched });
+        let image = self.store.adopt(&ingest, &image)?;
+        Ok(Pulled { image, digest: index.unwrap_or(received.digest), fetched })
+    }
+
+    /// Fetches blobs, and unpacks layers while they arrive.
+    fn fetch_and_unpack(&self, ingest: &Ingest, blobs: &[Coming], layers: &[Layer]) -> Result<bool, Error> {
+        let mut missing: Vec<&Layer> =
+            layers.iter().filter(|layer| !self.store.has_layer(&layer.diff_id)).collect();
+        let mut seen = HashSet::new();
+        missing.retain(|layer| seen.insert(&layer.diff_id));
+        std::thread::scope(|scope| {
+            let unpacking = scope.spawn(|| {
+                let at_once = workers().max(self.options.parallel.min(missing.len()));
+                parallel::each(&missing, at_once, self.abandon, |layer| {
+                    let blob = blobs.iter().find(|blob| blob.wanted.digest == layer.blob);
+                    blob.map_or(Ok(()), |blob| Ok(self.unpack(layer, &blob.arrival)?))
+                })
+            });
+            let fetched = self.fetch(ingest, blobs);
+            for blob in blobs {
+                blob.arrival.given_up();
             }
-            // An image that shared blobs was removed after we had looked.
-            fetched |= self.keep_manifest(&received, &ingest)? | self.fetch(&ingest, &blobs)?;
+            let unpacked = unpacking.join().unwrap_or(Err(Error::Abandoned));
+            let fetched_any = matches!(fetched, Ok(true));
+            parallel::the_cause(fetched.map(|_| ()), unpacked).map(|()| fetched_any)
+        })
+    }
+
+    /// Unpacks a layer, again when what had arrived was not what it should be.
+    fn unpack(&self, layer: &Layer, arrival: &Arrival) -> Result<(), ImageError> {
+        loop {
+            let round = arrival.round();
+            let open = || Ok(Watched::new(arrival.follow(), layer, self.progress, self.abandon));
+            let Err(error) = self.store.unpack_layer(layer, open) else {
+                self.progress.event(&layer.event(BlobState::Unpacked));
+                return Ok(());
+            };
+            if matches!(error, ImageError::File { .. }) {
+                return Err(error);
+            }
+            match arrival.settled(round) {
+                Settled::BegunAgain => {}
+                Settled::Complete if !self.abandon.is_set() => return Err(error),
+                Settled::Complete | Settled::GivenUp => return Err(ImageError::Abandoned),
+            }
         }
-        let what = format!("image {}", self.name);
-        Err(ImageError::invalid(what, "its blobs are removed faster than they can be fetched").into())
     }
 
     /// The manifest for our platform, and the digest of the index that led to it.
@@ -188,26 +230,35 @@ impl Pull<'_> {
     }
 
     /// Fetches what the store lacks; false when it lacks nothing.
-    fn fetch(&self, ingest: &Ingest, blobs: &[Wanted]) -> Result<bool, Error> {
-        let (present, missing): (Vec<&Wanted>, Vec<&Wanted>) =
-            blobs.iter().partition(|blob| self.store.holds(&blob.digest, blob.size));
+    fn fetch(&self, ingest: &Ingest, blobs: &[Coming]) -> Result<bool, Error> {
+        let (present, missing): (Vec<&Coming>, Vec<&Coming>) =
+            blobs.iter().partition(|blob| self.store.holds(&blob.wanted.digest, blob.wanted.size));
         for blob in present {
-            let state = BlobState::Present;
-            self.progress.event(&Event::Blob { digest: &blob.digest, size: blob.size, state });
+            let (digest, size) = (&blob.wanted.digest, blob.wanted.size);
+            let file = self.store.blob(digest)?;
+            blob.arrival.is_there(file).map_err(|error| self.unreadable(digest, error))?;
+            self.progress.event(&Event::Blob { digest, size, state: BlobState::Present });
         }
         self.check_room(&missing)?;
         let repository = self.name.repository();
         let downloads =
             Downloads { clients: self.clients, repository, scope: self.scope, store: self.store, ingest };
         parallel::each(&missing, self.options.parallel, self.abandon, |blob| {
-            downloads.fetch(blob, self.progress)
+            if let Some(file) = downloads.fetch(&blob.wanted, &blob.arrival, self.progress)? {
+                blob.arrival.is_there(file).map_err(|error| self.unreadable(&blob.wanted.digest, error))?;
+            }
+            Ok::<(), Error>(())
         })?;
         Ok(!missing.is_empty())
     }
 
+    fn unreadable(&self, digest: &Digest, error: std::io::Error) -> Error {
+        ImageError::invalid(format!("blob {digest} of {}", self.name), error.to_string()).into()
+    }
+
     /// Better now than after an hour.
-    fn check_room(&self, missing: &[&Wanted]) -> Result<(), Error> {
-        let needed = missing.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
+    fn check_room(&self, missing: &[&Coming]) -> Result<(), Error> {
+        let needed = missing.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.wanted.size));
         match self.store.room() {
             Some(room) if room < needed => {
                 let what = format!("image {}", self.name);
@@ -220,28 +271,27 @@ impl Pull<'_> {
         }
     }
 
-    /// A document that has been fetched, or was there. One that was there goes with an image that is removed
-    /// meanwhile, and is fetched then.
+    /// A document that has been fetched, or was there.
     fn bytes_of(&self, ingest: &Ingest, document: &Wanted) -> Result<Vec<u8>, Error> {
         let path = ingest.complete(&document.digest);
-        for _ in 0..ROUNDS {
-            if let Ok(file) = std::fs::File::open(&path) {
+        match std::fs::File::open(&path) {
+            Ok(file) => {
                 let mut bytes = Vec::new();
                 let read = file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes);
-                return read.map(|_| bytes).map_err(|source| Error::file("read", &path, source));
+                read.map(|_| bytes).map_err(|source| Error::file("read", &path, source))
             }
-            match self.store.document(&document.digest) {
-                Err(_) if !self.store.holds(&document.digest, document.size) => {
-                    self.fetch(ingest, std::slice::from_ref(document))?;
-                }
-                read => return Ok(read?),
-            }
+            // Another pull may have made an image of it by now.
+            Err(_) => Ok(self.store.document(&document.digest)?),
         }
-        Ok(self.store.document(&document.digest)?)
     }
 
     /// An image for other machines, or with a config that does not fit, is refused before its layers come.
-    fn check_config(&self, ingest: &Ingest, config: &Wanted, manifest: &ImageManifest) -> Result<(), Error> {
+    fn check_config(
+        &self,
+        ingest: &Ingest,
+        config: &Wanted,
+        manifest: &ImageManifest,
+    ) -> Result<ImageConfiguration, Error> {
         let what = format!("the config of {}", self.name);
         if config.size > DOCUMENT_LIMIT {
             let reason = format!("is larger than {DOCUMENT_LIMIT} bytes");
@@ -249,6 +299,19 @@ impl Pull<'_> {
         }
         let parsed = parse_config(&self.bytes_of(ingest, config)?, &what)?;
         self.platform.check(&parsed, &what)?;
-        Ok(check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?)
+        check_layer_count(parsed.rootfs().diff_ids().len(), manifest.layers().len(), &what)?;
+        Ok(parsed)
+    }
+}
+
+/// A blob that is fetched, for those who read along.
+struct Coming {
+    wanted: Wanted,
+    arrival: Arc<Arrival>,
+}
+
+impl Coming {
+    fn new(wanted: Wanted) -> Self {
+        Self { wanted, arrival: Arc::default() }
     }
 }

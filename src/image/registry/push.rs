@@ -1,12 +1,13 @@
 //! From the store into a registry.
 use super::auth::Scope;
-use super::client::{Abandon, Call, Client, Payload};
+use super::client::{Call, Client, Payload};
 use super::hosts::Capability;
-use super::progress::{BlobState, Event, Progress};
 use super::transport::Transport;
 use super::upload::Upload;
-use super::{Error, Options, clients, manifest, no_endpoint, parallel};
+use super::{Abandon, Error, Options, clients, manifest, no_endpoint};
 use crate::image::manifest::{Document, digest_of, media_type_of};
+use crate::image::parallel;
+use crate::image::progress::{BlobState, Event, Progress};
 use crate::image::{Digest, Error as ImageError, Image, ImageName, Store};
 use oci_spec::image::Descriptor;
 use ureq::http::Method;

@@ -2,10 +2,10 @@
 use super::auth::Scope;
 use super::client::{Answer, Call, Client, Payload};
 use super::download::short;
-use super::progress::BlobState;
 use super::url::Url;
 use super::{Error, harmless};
 use crate::image::Digest;
+use crate::image::progress::BlobState;
 use std::fs::File;
 use ureq::http::Method;
 

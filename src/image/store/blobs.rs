@@ -3,6 +3,8 @@
 use super::super::digest::Hashing;
 use super::super::manifest::DOCUMENT_LIMIT;
 use super::super::{Digest, Error};
+use super::random_name;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,34 +25,52 @@ pub(in crate::image) struct Staged {
 #[derive(Debug)]
 pub(in crate::image) struct Staging {
     directory: PathBuf,
+    _lock: File,
 }
 
 impl Staging {
-    /// Makes a new one, and removes those that a killed load left behind: the caller holds the store's lock.
+    /// Makes a new one, locked for as long as it is used. The caller holds the store's lock.
     pub(super) fn new(store: &Path) -> Result<Self, Error> {
+        let directory = store.join(format!("{STAGING}{}", random_name()?));
+        fs::DirBuilder::new().mode(0o700).create(&directory).map_err(Error::file("create", &directory))?;
+        let lock = File::open(&directory).map_err(Error::file("open", &directory))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|errno| Error::file("lock", &directory)(errno.into()))?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    /// Removes those that killed loads left behind. The caller holds the store's lock.
+    pub(super) fn sweep(store: &Path) -> Result<(), Error> {
         for entry in fs::read_dir(store).map_err(Error::file("list", store))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(STAGING) {
+            if entry.file_name().to_string_lossy().starts_with(STAGING)
+                && let Ok(lock) = File::open(entry.path())
+                && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            {
                 // A leftover that cannot be removed is in nobody's way.
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        let directory = store.join(format!("{STAGING}{}", std::process::id()));
-        fs::DirBuilder::new().mode(0o700).create(&directory).map_err(Error::file("create", &directory))?;
-        Ok(Self { directory })
+        Ok(())
+    }
+
+    /// A new file for a blob.
+    pub(in crate::image) fn begin(&self) -> Result<Incoming, Error> {
+        let path = self.directory.join(random_name()?);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = Hashing::new(file.map_err(Error::file("create", &path))?);
+        Ok(Incoming { path, file })
     }
 
     /// Writes a stream to its end.
     pub(in crate::image) fn stage(&self, mut stream: impl Read, what: &str) -> Result<Staged, Error> {
-        let mut temporary = self.directory.join("incoming").into_os_string();
-        temporary.push(random_suffix()?);
-        let path = PathBuf::from(temporary);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = Hashing::new(file.map_err(Error::file("create", &path))?);
+        let mut incoming = self.begin()?;
         let mut buffer = vec![0; BUFFER];
         loop {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(length) => file.write_all(&buffer[..length]).map_err(Error::file("write", &path))?,
+                Ok(length) => {
+                    incoming.write_all(&buffer[..length]).map_err(Error::file("write", &incoming.path))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(Error::invalid(what, "is truncated"));
@@ -58,8 +78,7 @@ impl Staging {
                 Err(error) => return Err(Error::invalid(what, format!("is damaged: {error}"))),
             }
         }
-        let (digest, size) = file.finish();
-        Ok(Staged { path, digest, size })
+        Ok(incoming.finish())
     }
 }
 
@@ -70,11 +89,28 @@ impl Drop for Staging {
     }
 }
 
-fn random_suffix() -> Result<String, Error> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::invalid("random numbers of the kernel", error.to_string()))?;
-    Ok(hex::encode(bytes))
+/// A blob that is being written, its digest taken meanwhile.
+pub(in crate::image) struct Incoming {
+    path: PathBuf,
+    file: Hashing<File>,
+}
+
+impl Incoming {
+    /// All of it is there.
+    pub(in crate::image) fn finish(self) -> Staged {
+        let (digest, size) = self.file.finish();
+        Staged { path: self.path, digest, size }
+    }
+}
+
+impl Write for Incoming {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The blobs of a store.
@@ -98,15 +134,14 @@ impl Blobs {
         self.directory.join(digest.hex())
     }
 
-    /// Gives a staged blob its name. One that several images of an archive share comes here repeatedly.
+    /// Gives a staged blob its name; its content is on disk already. One that several images of an archive
+    /// share comes here repeatedly. What was there is replaced, because it may have been damaged since.
     pub(super) fn commit(&self, staged: &Staged) -> Result<(), Error> {
         let path = self.path(&staged.digest);
-        if path.exists() {
-            return Ok(());
+        match fs::rename(&staged.path, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => Ok(()),
+            renamed => renamed.map_err(Error::file("create", &path)),
         }
-        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-        sync(&staged.path).map_err(Error::file("write", &staged.path))?;
-        fs::rename(&staged.path, &path).map_err(Error::file("create", &path))
     }
 
     /// Takes a complete, verified and synchronised file, in place of one that may have been cut short; false
@@ -149,14 +184,19 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// Removes every blob that is not kept.
-    pub(super) fn retain(&self, keep: impl Fn(&str) -> bool) -> Result<(), Error> {
+    /// Digits and lengths of all blobs.
+    pub(super) fn list(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut blobs = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(Error::file("list", &self.directory))?.flatten() {
-            if !keep(&entry.file_name().to_string_lossy()) {
-                let path = entry.path();
-                fs::remove_file(&path).map_err(Error::file("remove", &path))?;
-            }
+            let length = entry.metadata().map_err(Error::file("look at", &entry.path()))?.len();
+            blobs.push((entry.file_name().to_string_lossy().into_owned(), length));
         }
-        Ok(())
+        Ok(blobs)
+    }
+
+    /// Removes a blob.
+    pub(super) fn remove(&self, hex: &str) -> Result<(), Error> {
+        let path = self.directory.join(hex);
+        fs::remove_file(&path).map_err(Error::file("remove", &path))
     }
 }

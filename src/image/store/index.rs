@@ -3,7 +3,7 @@ use super::super::archive::REF_NAME;
 use super::super::manifest::{DOCUMENT_LIMIT, Document, digest_of};
 use super::super::{Digest, Error, ImageName};
 use oci_spec::image::{Descriptor, DescriptorBuilder, ImageIndex, MediaType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -44,6 +44,26 @@ impl Entry {
         Ok(Self { name, digest, index, descriptor: descriptor.build().map_err(invalid)? })
     }
 
+    /// The same image under another name.
+    pub(super) fn named(&self, name: ImageName) -> Result<Self, Error> {
+        let descriptor = &self.descriptor;
+        let media_type = descriptor.media_type().to_string();
+        Self::new(Some(name), self.digest.clone(), descriptor.size(), &media_type, self.index.clone())
+    }
+
+    /// Its familiar name, or its digest.
+    pub(super) fn shown(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.digest.to_string(), ToString::to_string)
+    }
+
+    fn forget_name(&mut self) {
+        self.name = None;
+        if let Some(mut notes) = self.descriptor.annotations().clone() {
+            notes.remove(REF_NAME);
+            self.descriptor.set_annotations(Some(notes));
+        }
+    }
+
     fn of(descriptor: &Descriptor) -> Result<Self, Error> {
         let note = |key: &str| descriptor.annotations().as_ref().and_then(|notes| notes.get(key));
         Ok(Self {
@@ -72,13 +92,21 @@ pub(super) fn read(layout: &Path) -> Result<Vec<Entry>, Error> {
     }
 }
 
-/// Adds an entry. A name stands for one image, and an image without a name is there once.
+/// Adds an entry. A name stands for one image; the one that had it before stays without a name, because
+/// instances may be made of it. An image is without a name only where it has none.
 pub(super) fn put(entries: &mut Vec<Entry>, entry: Entry) {
-    entries.retain(|old| match &entry.name {
-        Some(name) => old.name.as_ref() != Some(name),
-        None => old.name.is_some() || old.digest != entry.digest,
+    if let Some(old) = entries.iter_mut().find(|old| entry.name.is_some() && old.name == entry.name) {
+        old.forget_name();
+    }
+    if entry.name.is_some() || entries.iter().all(|old| old.digest != entry.digest) {
+        entries.push(entry);
+    }
+    let named: HashSet<Digest> =
+        entries.iter().filter(|entry| entry.name.is_some()).map(|entry| entry.digest.clone()).collect();
+    let mut seen = HashSet::new();
+    entries.retain(|entry| {
+        entry.name.is_some() || !named.contains(&entry.digest) && seen.insert(entry.digest.clone())
     });
-    entries.push(entry);
 }
 
 /// Replaces the names as a whole.

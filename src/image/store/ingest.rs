@@ -4,6 +4,7 @@
 //! `HEX.partial` is being written by whoever holds the lock on it. `HEX` is complete and verified, is never
 //! written again, and takes its place among the blobs when all of an image is there. Neither is ever taken
 //! for part of an image, so a removal of images need not know of them.
+use super::super::unpack::Arrival;
 use super::super::{Digest, Error};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
@@ -11,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What nobody has gone on with for so long is removed.
@@ -69,8 +71,14 @@ impl Ingest {
             }
             // Whoever held the lock may have finished the file, or removed it.
             if is_still(&file, &path) && !self.complete(digest).exists() {
-                let partial =
-                    Partial { file, path, done: self.complete(digest), length: 0, hasher: Sha256::new() };
+                let partial = Partial {
+                    file,
+                    path,
+                    done: self.complete(digest),
+                    length: 0,
+                    hasher: Sha256::new(),
+                    reader: None,
+                };
                 return partial.digest_what_is_there().map(Claim::Partial);
             }
         }
@@ -104,9 +112,18 @@ pub(in crate::image) struct Partial {
     done: PathBuf,
     length: u64,
     hasher: Sha256,
+    reader: Option<Arc<Arrival>>,
 }
 
 impl Partial {
+    /// Lets somebody read along.
+    pub(in crate::image) fn announce(&mut self, reader: &Arc<Arrival>) -> Result<(), Error> {
+        let file = self.file.try_clone().map_err(Error::file("open", &self.path))?;
+        reader.begun(file, self.length);
+        self.reader = Some(Arc::clone(reader));
+        Ok(())
+    }
+
     fn digest_what_is_there(mut self) -> Result<Self, Error> {
         let failed = |path: &Path| Error::file("read", path);
         self.file.rewind().map_err(failed(&self.path))?;
@@ -134,11 +151,17 @@ impl Partial {
         self.file.write_all(bytes).map_err(Error::file("write", &self.path))?;
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
+        if let Some(reader) = &self.reader {
+            reader.grown(self.length);
+        }
         Ok(())
     }
 
     /// Begins again.
     pub(in crate::image) fn restart(&mut self) -> Result<(), Error> {
+        if let Some(reader) = &self.reader {
+            reader.restarted();
+        }
         self.file.set_len(0).map_err(Error::file("truncate", &self.path))?;
         self.hasher = Sha256::new();
         self.length = 0;
@@ -153,7 +176,11 @@ impl Partial {
             return Ok(Err(found));
         }
         let named: io::Result<()> = self.file.sync_all().and_then(|()| fs::rename(&self.path, &self.done));
-        named.map_err(Error::file("write", &self.path)).map(Ok)
+        named.map_err(Error::file("write", &self.path))?;
+        if let Some(reader) = &self.reader {
+            reader.completed();
+        }
+        Ok(Ok(()))
     }
 }
 

@@ -1,26 +1,36 @@
 //! The content store: an OCI image layout at `ROOT/images`, and the layers unpacked from it.
 
 pub(in crate::image) mod blobs;
+mod check;
+mod collect;
+mod details;
+mod image;
 mod index;
 pub(in crate::image) mod ingest;
+mod lease;
+mod load;
 
-use super::archive;
 use super::bundle;
-use super::config::{Overrides, runtime_spec, stop_signal};
 use super::manifest::{Document, digest_of, parse_config};
-use super::unpacked::{Layer, Unpacked};
-use super::{Digest, Error, ImageName, Platform, Source};
-use blobs::{Blobs, Staging};
+use super::progress::Progress;
+use super::unpack::{Done, Layer, Unpacked};
+use super::{Digest, Error, ImageName, Platform};
+use blobs::Blobs;
 use index::Entry;
 use ingest::Ingest;
-use oci_spec::image::{ImageConfiguration, ImageManifest};
-use oci_spec::runtime::Spec;
+use lease::Lease;
 use rustix::fs::{FlockOperation, flock};
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::os::fd::BorrowedFd;
+use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+pub use check::{CheckOptions, Finding, Report};
+pub use collect::{InUse, Removed};
+pub use details::{Details, HistoryEntry, LayerDetails, StoreUsage, Usage, disk_bytes};
+pub(in crate::image) use image::layers_of;
+pub use image::{Image, Summary};
+pub use load::LoadOptions;
 
 /// image-spec image-layout.md#oci-layout-file
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -31,15 +41,6 @@ pub struct Store {
     layout: PathBuf,
     blobs: Blobs,
     unpacked: Unpacked,
-}
-
-/// One image of the store, its manifest and configuration read and verified.
-#[derive(Debug)]
-pub struct Image {
-    reference: String,
-    digest: String,
-    manifest: ImageManifest,
-    config: ImageConfiguration,
 }
 
 /// An image of which every blob has been fetched, or was there.
@@ -53,21 +54,6 @@ pub(in crate::image) struct Fetched {
     pub(in crate::image) index: Option<Digest>,
     /// Config and layers.
     pub(in crate::image) blobs: Vec<Digest>,
-}
-
-/// One line of `wharf images`.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Summary {
-    /// Familiar name, such as `web:latest`; the digest of an image without a name.
-    pub reference: String,
-    /// Digest of the manifest.
-    pub digest: String,
-    /// RFC 3339, from the image's configuration.
-    pub created: Option<String>,
-    /// Sum of the compressed layers, bytes.
-    pub size_bytes: u64,
-    /// `os/architecture[/variant]`.
-    pub platform: String,
 }
 
 impl Store {
@@ -103,30 +89,27 @@ impl Store {
         Ok(file)
     }
 
-    /// Reads images into the store, verifying every digest; unpacks nothing. `tag` names the image of an
-    /// archive that holds just one.
-    ///
-    /// # Errors
-    /// Names what is wrong with the archive; the store is as it was before.
-    pub fn load(&self, source: &Source, tag: Option<&str>) -> Result<Vec<Summary>, Error> {
-        let tag: Option<ImageName> = tag.map(str::parse).transpose()?;
+    /// A lease that holds nothing yet.
+    pub(in crate::image) fn lease(&self) -> Result<Lease, Error> {
         let _lock = self.lock()?;
-        let staging = Staging::new(&self.layout)?;
-        let found = archive::read(source, tag.as_ref(), &staging)?;
-        let mut entries = index::read(&self.layout)?;
-        let mut loaded = Vec::with_capacity(found.len());
-        for image in &found {
-            for blob in image.blobs.iter().chain([&image.manifest]) {
-                self.blobs.commit(blob)?;
-            }
-            let (digest, size) = (image.manifest.digest.clone(), image.manifest.size);
-            let entry = Entry::new(image.name.clone(), digest, size, &image.media_type, None)?;
-            index::put(&mut entries, entry.clone());
-            loaded.push(entry);
-        }
-        self.blobs.sync()?;
-        index::write(&self.layout, &entries)?;
-        loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+        Lease::new(&self.layout)
+    }
+
+    /// From here on no removal of images touches this content. Whether it is there is to be looked at after
+    /// this, not before.
+    pub(in crate::image) fn hold<'a>(
+        &self,
+        lease: &Lease,
+        digests: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        lease.add(digests)
+    }
+
+    /// Brings all that was written to the disk.
+    fn sync(&self) -> Result<(), Error> {
+        let layout = File::open(&self.layout).map_err(Error::file("open", &self.layout))?;
+        rustix::fs::syncfs(&layout).map_err(|errno| Error::file("write", &self.layout)(errno.into()))
     }
 
     /// Where blobs of registries arrive.
@@ -155,22 +138,28 @@ impl Store {
         state.f_bavail.checked_mul(state.f_frsize)
     }
 
-    /// Makes an image of blobs that have arrived. When some of them are gone, because their image was
-    /// removed in the meantime, nothing is changed and their digests are returned.
-    pub(in crate::image) fn adopt(
+    /// Whether a layer is unpacked.
+    pub(in crate::image) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.unpacked.holds(diff_id)
+    }
+
+    /// Unpacks a layer from wherever its blob comes; `open` gives it from its start.
+    pub(in crate::image) fn unpack_layer<R: Read + Send>(
         &self,
-        ingest: &Ingest,
-        image: &Fetched,
-    ) -> Result<Result<Summary, Vec<Digest>>, Error> {
+        layer: &Layer,
+        open: impl Fn() -> Result<R, Error>,
+    ) -> Result<Done, Error> {
+        self.unpacked.unpack(layer, open)
+    }
+
+    /// Makes an image of blobs that have arrived.
+    pub(in crate::image) fn adopt(&self, ingest: &Ingest, image: &Fetched) -> Result<Summary, Error> {
         let _lock = self.lock()?;
-        let mut missing = Vec::new();
         for digest in image.blobs.iter().chain([&image.manifest]) {
             if !self.blobs.adopt(&ingest.complete(digest), digest)? {
-                missing.push(digest.clone());
+                let reason = "is gone although it had been fetched; pull again";
+                return Err(Error::invalid(format!("blob {digest} of {}", image.name), reason));
             }
-        }
-        if !missing.is_empty() {
-            return Ok(Err(missing));
         }
         self.blobs.sync()?;
         let mut entries = index::read(&self.layout)?;
@@ -179,7 +168,7 @@ impl Store {
             Entry::new(Some(image.name.clone()), digest, image.manifest_size, &image.media_type, index)?;
         index::put(&mut entries, entry.clone());
         index::write(&self.layout, &entries)?;
-        Ok(Ok(self.read(&entry)?.summary()))
+        Ok(self.read(&entry)?.summary())
     }
 
     /// Names of images that have this blob.
@@ -210,37 +199,13 @@ impl Store {
         self.read(pick(&entries, name)?)
     }
 
-    /// Removes a reference, and the blobs and layers nothing else uses.
-    ///
-    /// # Errors
-    /// When there is no such image.
-    pub fn remove(&self, name: &str) -> Result<(), Error> {
-        let _lock = self.lock()?;
-        let mut entries = index::read(&self.layout)?;
-        let gone = pick(&entries, name)?.clone();
-        entries.retain(|entry| entry.name != gone.name || entry.digest != gone.digest);
-        index::write(&self.layout, &entries)?;
-        let mut used = HashSet::new();
-        let mut layers = HashSet::new();
-        for entry in &entries {
-            let image = self.read(entry)?;
-            used.insert(entry.digest.hex().to_owned());
-            used.extend(image.blobs()?.iter().map(|blob| blob.hex().to_owned()));
-            for layer in image.layers()? {
-                layers.insert(layer.diff_id.hex().to_owned());
-            }
-        }
-        self.blobs.retain(|hex| used.contains(hex))?;
-        self.unpacked.retain(|hex| layers.contains(hex))
-    }
-
     /// The image's layers as directories in overlay's form, lowest first, unpacked when missing.
     ///
     /// # Errors
     /// Names the layer and the entry, or the platform of an image for other machines.
-    pub fn layers(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+    pub fn layers(&self, image: &Image, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
         Platform::host().check(&image.config, &image.reference)?;
-        self.unpacked.ensure(&image.layers()?, &self.blobs)
+        self.unpacked.ensure(&image.layers()?, &self.blobs, progress)
     }
 
     /// Writes an OCI bundle (config.json and rootfs) that any OCI runtime accepts.
@@ -261,7 +226,7 @@ impl Store {
         let digest = entry.digest.to_string();
         let reference = entry.name.as_ref().map_or_else(|| digest.clone(), ToString::to_string);
         let config = parse_config(&config, &format!("the config of {reference}"))?;
-        Ok(Image { reference, digest, manifest: *manifest, config })
+        Ok(Image { reference, named: entry.name.is_some(), digest, manifest: *manifest, config })
     }
 }
 
@@ -287,71 +252,10 @@ fn pick<'a>(entries: &'a [Entry], name: &str) -> Result<&'a Entry, Error> {
     }
 }
 
-impl Image {
-    /// Familiar name, or the digest of an image without one.
-    pub fn reference(&self) -> &str {
-        &self.reference
-    }
-
-    /// Digest of the manifest.
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// The image's configuration.
-    pub fn config(&self) -> &ImageConfiguration {
-        &self.config
-    }
-
-    /// The runtime spec of an instance: the image's configuration, `overrides`, and users and groups
-    /// looked up in `rootfs` (an open directory, the merged tree), resolved inside it.
-    ///
-    /// # Errors
-    /// Names the unknown user, the missing command…
-    pub fn runtime_spec(&self, rootfs: BorrowedFd<'_>, overrides: &Overrides) -> Result<Spec, Error> {
-        runtime_spec(&self.config, rootfs, overrides)
-    }
-
-    /// Stop signal of the image, a number; SIGTERM unless it says otherwise.
-    pub fn stop_signal(&self) -> i32 {
-        stop_signal(&self.config)
-    }
-
-    /// VOLUME paths of the image, absolute and clean.
-    pub fn volumes(&self) -> Vec<String> {
-        super::config::volumes(&self.config)
-    }
-
-    /// The image's manifest.
-    pub(in crate::image) fn manifest(&self) -> &ImageManifest {
-        &self.manifest
-    }
-
-    /// Digests of config and layers.
-    fn blobs(&self) -> Result<Vec<Digest>, Error> {
-        std::iter::once(self.manifest.config()).chain(self.manifest.layers()).map(digest_of).collect()
-    }
-
-    fn layers(&self) -> Result<Vec<Layer>, Error> {
-        let diff_ids = self.config.rootfs().diff_ids();
-        let descriptors = self.manifest.layers();
-        if diff_ids.len() != descriptors.len() {
-            return Err(Error::invalid(&self.reference, "has another number of layers than of diff_ids"));
-        }
-        let layer = |(diff_id, descriptor): (&String, &oci_spec::image::Descriptor)| {
-            let diff_id: Digest = diff_id.parse()?;
-            Ok(Layer { diff_id, blob: digest_of(descriptor)?, compressed_bytes: descriptor.size() })
-        };
-        diff_ids.iter().zip(descriptors).map(layer).collect()
-    }
-
-    fn summary(&self) -> Summary {
-        Summary {
-            reference: self.reference.clone(),
-            digest: self.digest.clone(),
-            created: self.config.created().clone(),
-            size_bytes: self.manifest.layers().iter().map(oci_spec::image::Descriptor::size).sum(),
-            platform: Platform::of(&self.config).to_string(),
-        }
-    }
+/// A name that nobody else chooses.
+pub(in crate::image) fn random_name() -> Result<String, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::invalid("random numbers of the kernel", error.to_string()))?;
+    Ok(hex::encode(bytes))
 }

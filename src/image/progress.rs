@@ -1,10 +1,15 @@
-//! What is told while an image is pulled or pushed.
-use crate::image::Digest;
+//! What is told while an image is pulled, loaded, unpacked or pushed.
+use super::Digest;
 
 /// Takes events, from several threads.
 pub trait Progress: Sync {
     /// Something happened.
     fn event(&self, event: &Event<'_>);
+}
+
+/// Tells nobody.
+impl Progress for () {
+    fn event(&self, _: &Event<'_>) {}
 }
 
 /// Something that happened.
@@ -38,6 +43,10 @@ pub enum BlobState<'a> {
     Retrying(&'a str),
     /// It is there, and verified.
     Done,
+    /// So many of its bytes have been unpacked.
+    Unpacking(u64),
+    /// Its layer is unpacked, or was before.
+    Unpacked,
     /// The registry took it from another repository of its own.
     Mounted(&'a str),
     /// It is not meant to be pushed.

@@ -1,0 +1,62 @@
+//! `wharf history`
+use super::listing::{print_json, print_table, span};
+use crate::image::{HistoryEntry, Store};
+use crate::service::{Roots, elapsed_since, size_in_words};
+use clap::Args;
+
+/// A command is cut after so many characters, unless all of it is asked for.
+const COMMAND_WIDTH: usize = 60;
+
+/// Show how an image was made, the last step first
+#[derive(Debug, Args)]
+pub(super) struct History {
+    /// Name or digest
+    image: String,
+    /// Show commands whole
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl History {
+    pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let store = Store::open(roots.state())?;
+        let steps = store.history(&store.find(&self.image)?)?;
+        if self.json {
+            print_json(&steps)?;
+            return Ok(0);
+        }
+        let rows = steps.iter().map(|step| self.row(step)).collect();
+        print_table(&["CREATED", "CREATED BY", "LAYER", "SIZE", "COMMENT"], rows)?;
+        Ok(0)
+    }
+
+    fn row(&self, step: &HistoryEntry) -> Vec<String> {
+        let created = step
+            .created
+            .as_deref()
+            .map_or_else(String::new, |at| format!("{} ago", span(elapsed_since(Some(at)))));
+        let layer = step.layer.as_ref();
+        let digits = |digest: &str| digest.trim_start_matches("sha256:").chars().take(12).collect();
+        vec![
+            created,
+            self.one_line(step.created_by.as_deref()),
+            layer.map_or_else(String::new, |layer| digits(&layer.digest)),
+            layer.map_or_else(String::new, |layer| size_in_words(layer.size_bytes)),
+            self.one_line(step.comment.as_deref()),
+        ]
+    }
+
+    /// Words of an image, fit for a column of a terminal.
+    fn one_line(&self, text: Option<&str>) -> String {
+        let printable: String =
+            text.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let words = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+        if self.no_trunc || words.chars().count() <= COMMAND_WIDTH {
+            return words;
+        }
+        words.chars().take(COMMAND_WIDTH - 1).chain(['…']).collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! `wharf fsck`: whether the store holds what it says. Every blob is digested, every document read, and every
+//! unpacked layer compared with what its blob unpacks to.
+use super::super::digest::Hashing;
+use super::super::progress::{BlobState, Event, Progress};
+use super::super::unpack::{Layer, Verdict};
+use super::super::{Digest, Error};
+use super::{InUse, Store, index};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+/// How the store is checked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CheckOptions {
+    /// Whether damage is repaired where content can be derived from other content.
+    pub repair: bool,
+    /// Whether unpacked layers are only looked for, and not compared.
+    pub quick: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Images looked at.
+    pub images: u64,
+    /// Blobs digested.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Unpacked layers compared.
+    pub layers: u64,
+    /// Damage.
+    pub findings: Vec<Finding>,
+}
+
+/// One damage.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Which blob, layer or image.
+    pub what: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
+    /// Whether it is mended.
+    pub repaired: bool,
+}
+
+impl Report {
+    /// Adds a finding.
+    pub fn find(&mut self, what: impl Into<String>, problem: impl Into<String>, repaired: bool) {
+        self.findings.push(Finding { what: what.into(), problem: problem.into(), repaired });
+    }
+
+    /// Whether damage is left.
+    pub fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|finding| !finding.repaired)
+    }
+}
+
+impl Store {
+    /// Checks everything. With `repair`, damaged blobs are removed, so that they can be fetched again, and layers
+    /// unpacked anew, unless `in_use` has them.
+    ///
+    /// # Errors
+    /// When the store cannot be read; damage is no error.
+    pub fn check(
+        &self,
+        options: CheckOptions,
+        in_use: &InUse,
+        progress: &dyn Progress,
+    ) -> Result<Report, Error> {
+        let _lock = options.repair.then(|| self.lock()).transpose()?;
+        let mut report = Report::default();
+        let sound = self.check_blobs(options, progress, &mut report)?;
+        let layers = self.check_images(&sound, &mut report);
+        self.check_layers(options, in_use, &layers, progress, &mut report)?;
+        Ok(report)
+    }
+
+    /// The digits of the blobs that are what their names say.
+    fn check_blobs(
+        &self,
+        options: CheckOptions,
+        progress: &dyn Progress,
+        report: &mut Report,
+    ) -> Result<HashSet<String>, Error> {
+        let mut sound = HashSet::new();
+        for (hex, size) in self.blobs.list()? {
+            report.blobs += 1;
+            report.blob_bytes += size;
+            let problem = match format!("sha256:{hex}").parse::<Digest>() {
+                Err(_) => Some("is no blob: its name is no digest".to_owned()),
+                Ok(digest) => {
+                    progress.event(&Event::Blob { digest: &digest, size, state: BlobState::At(0) });
+                    let problem = self.blob_problem(&digest);
+                    progress.event(&Event::Blob { digest: &digest, size, state: BlobState::Done });
+                    problem
+                }
+            };
+            match problem {
+                None => drop(sound.insert(hex)),
+                Some(problem) if options.repair => {
+                    self.blobs.remove(&hex)?;
+                    report.find(format!("blob {hex}"), format!("{problem}; removed"), true);
+                }
+                Some(problem) => report.find(format!("blob {hex}"), problem, false),
+            }
+        }
+        Ok(sound)
+    }
+
+    fn blob_problem(&self, digest: &Digest) -> Option<String> {
+        let digested = self.blobs.reader(digest).and_then(|file| {
+            let mut file = Hashing::new(file);
+            let copied = io::copy(&mut file, &mut io::sink());
+            copied.map_err(|error| Error::invalid(format!("blob {digest}"), error.to_string()))?;
+            Ok(file.finish().0)
+        });
+        match digested {
+            Ok(found) if found == *digest => None,
+            Ok(found) => Some(format!("is damaged: its content has digest {found}")),
+            Err(error) => Some(format!("cannot be read: {error}")),
+        }
+    }
+
+    /// The layers of all images whose documents are sound, by the digits of their diff_ids.
+    fn check_images(&self, sound: &HashSet<String>, report: &mut Report) -> HashMap<String, Layer> {
+        let mut layers = HashMap::new();
+        let entries = match index::read(&self.layout) {
+            Ok(entries) => entries,
+            Err(error) => {
+                report.find("index.json", error.to_string(), false);
+                return layers;
+            }
+        };
+        for entry in &entries {
+            report.images += 1;
+            let what = format!("image {}", entry.shown());
+            let parts = self.read(entry).and_then(|image| Ok((image.blobs()?, image.layers()?)));
+            let (blobs, of_image) = match parts {
+                Ok(parts) => parts,
+                Err(error) => {
+                    report.find(what, format!("{error}; pull or load it again"), false);
+                    continue;
+                }
+            };
+            for blob in blobs.iter().filter(|blob| !sound.contains(blob.hex())) {
+                report.find(&what, format!("lacks blob {blob}; pull or load it again"), false);
+            }
+            let sound = of_image.into_iter().filter(|layer| sound.contains(layer.blob.hex()));
+            layers.extend(sound.map(|layer| (layer.diff_id.hex().to_owned(), layer)));
+        }
+        layers
+    }
+
+    fn check_layers(
+        &self,
+        options: CheckOptions,
+        in_use: &InUse,
+        layers: &HashMap<String, Layer>,
+        progress: &dyn Progress,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        for hex in self.unpacked.list()? {
+            let what = format!("unpacked layer {hex}");
+            let Some(layer) = layers.get(&hex) else { continue };
+            if options.quick {
+                continue;
+            }
+            report.layers += 1;
+            let repair = options.repair && !in_use.layers.contains(&hex);
+            let verdict = self.unpacked.verify(layer, &self.blobs, repair);
+            progress.event(&layer.event(BlobState::Unpacked));
+            match verdict {
+                Ok(Verdict::Sound) => {}
+                Ok(Verdict::Replaced(difference)) => {
+                    report.find(what, format!("differs from its blob ({difference}); unpacked anew"), true);
+                }
+                Ok(Verdict::Differs(difference)) => {
+                    let advice = match in_use.layers.contains(&hex) {
+                        true => "remove the instances that use it, then use --repair",
+                        false => "use --repair",
+                    };
+                    report.find(what, format!("differs from its blob ({difference}); {advice}"), false);
+                }
+                Err(error) => report.find(what, format!("cannot be compared: {error}"), false),
+            }
+        }
+        Ok(())
+    }
+}

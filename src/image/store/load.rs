@@ -1,0 +1,187 @@
+//! From an archive into the store: every layer is copied, digested, decompressed and unpacked in one pass, and
+//! several at once.
+use super::super::archive::{self, Content, Files, Found, FoundLayer, Manifest};
+use super::super::parallel::{self, Abandon};
+use super::super::progress::{BlobState, Progress};
+use super::super::unpack::{Done, Layer, Watched, workers};
+use super::super::{Error, ImageName, Source};
+use super::blobs::{Incoming, Staged, Staging};
+use super::index::Entry;
+use super::lease::Lease;
+use super::{Store, Summary};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+/// How images are loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Name for the image of an archive that holds just one.
+    pub tag: Option<String>,
+    /// Whether layers are unpacked too, or by the first instance.
+    pub unpack: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { tag: None, unpack: true }
+    }
+}
+
+impl Store {
+    /// Reads images into the store, verifying every digest.
+    ///
+    /// # Errors
+    /// Names what is wrong with the archive; the images of the store are as they were before.
+    pub fn load(
+        &self,
+        source: &Source,
+        options: &LoadOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Summary>, Error> {
+        let tag: Option<ImageName> = options.tag.as_deref().map(str::parse).transpose()?;
+        let staging = {
+            let _lock = self.lock()?;
+            Staging::sweep(&self.layout)?;
+            Staging::new(&self.layout)?
+        };
+        let files = Files::open(source, &staging)?;
+        let mut found = archive::read(&files, source, tag.as_ref())?;
+        let lease = self.lease()?;
+        let diff_ids = found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
+        self.hold(&lease, diff_ids)?;
+        self.unpacked.sweep()?;
+        let load = Load { store: self, files: &files, staging: &staging, unpack: options.unpack, progress };
+        let layers = load.layers(&found)?;
+        for image in &mut found {
+            image.take(&layers, &files)?;
+        }
+        self.establish(&found, &lease)
+    }
+
+    /// Gives everything its name.
+    fn establish(&self, found: &[Found], lease: &Lease) -> Result<Vec<Summary>, Error> {
+        self.sync()?;
+        let _lock = self.lock()?;
+        let mut entries = super::index::read(&self.layout)?;
+        let mut loaded = Vec::with_capacity(found.len());
+        for image in found {
+            let Manifest::Staged(manifest) = &image.manifest else { continue };
+            let blobs: Vec<&Staged> = image.blobs.iter().chain([manifest]).collect();
+            lease.add(blobs.iter().map(|blob| &blob.digest))?;
+            for blob in blobs {
+                self.blobs.commit(blob)?;
+            }
+            let (digest, size) = (manifest.digest.clone(), manifest.size);
+            let entry = Entry::new(image.name.clone(), digest, size, &image.media_type, None)?;
+            super::index::put(&mut entries, entry.clone());
+            loaded.push(entry);
+        }
+        self.blobs.sync()?;
+        super::index::write(&self.layout, &entries)?;
+        loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+    }
+}
+
+/// Layers of an archive on their way in, by the name of their file.
+type Layers = HashMap<String, Staged>;
+
+struct Load<'a> {
+    store: &'a Store,
+    files: &'a Files<'a>,
+    staging: &'a Staging,
+    unpack: bool,
+    progress: &'a dyn Progress,
+}
+
+impl Load<'_> {
+    /// Brings in the layers of all images, each once.
+    fn layers(&self, found: &[Found]) -> Result<Layers, Error> {
+        let mut wanted: Vec<&FoundLayer> = found.iter().flat_map(|image| &image.layers).collect();
+        wanted.sort_by(|a, b| (&a.file, &a.diff_id).cmp(&(&b.file, &b.diff_id)));
+        wanted.dedup_by(|a, b| (&a.file, &a.diff_id) == (&b.file, &b.diff_id));
+        // The largest first, so that none of them is left for the end, with the others idle.
+        wanted.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+        let (abandon, taken) = (Abandon::default(), Mutex::new(Layers::new()));
+        parallel::each(&wanted, workers(), &abandon, |layer| {
+            let staged = self.layer(layer, &abandon).map_err(|error| match abandon.is_set() {
+                true => Error::Abandoned,
+                false => error,
+            })?;
+            taken.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.file.clone(), staged);
+            Ok(())
+        })?;
+        Ok(taken.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn layer(&self, wanted: &FoundLayer, abandon: &Abandon) -> Result<Staged, Error> {
+        let blob = wanted.promised.as_ref().map_or(&wanted.diff_id, |(digest, _)| digest);
+        let layer =
+            Layer { diff_id: wanted.diff_id.clone(), blob: blob.clone(), compressed_bytes: wanted.size };
+        let unpacks = self.unpack && !self.store.unpacked.holds(&layer.diff_id);
+        let staged = match self.files.content(&wanted.file)? {
+            Content::Staged(staged) if unpacks => {
+                self.store.unpacked.unpack(&layer, || {
+                    let file = File::open(&staged.path).map_err(Error::file("open", &staged.path))?;
+                    Ok(Watched::new(file, &layer, self.progress, abandon))
+                })?;
+                staged
+            }
+            Content::Staged(staged) => staged,
+            Content::New if unpacks => self.copy_and_unpack(wanted, &layer, abandon)?,
+            Content::New => self.copy(wanted, &layer, abandon)?,
+        };
+        wanted.check(&staged)?;
+        self.progress.event(&layer.event(if self.unpack { BlobState::Unpacked } else { BlobState::Done }));
+        Ok(staged)
+    }
+
+    fn copy(&self, wanted: &FoundLayer, layer: &Layer, abandon: &Abandon) -> Result<Staged, Error> {
+        let source = Watched::new(self.files.reader(&wanted.file)?, layer, self.progress, abandon);
+        self.staging.stage(source, &wanted.what)
+    }
+
+    fn copy_and_unpack(
+        &self,
+        wanted: &FoundLayer,
+        layer: &Layer,
+        abandon: &Abandon,
+    ) -> Result<Staged, Error> {
+        let copy = Mutex::new(None);
+        let open = || {
+            *copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.staging.begin()?);
+            let source = Tee { source: self.files.reader(&wanted.file)?, copy: &copy };
+            Ok(Watched::new(source, layer, self.progress, abandon))
+        };
+        match self.store.unpacked.unpack(layer, open) {
+            // Another process had unpacked it; the blob is wanted all the same.
+            Ok(Done::WasThere) => self.copy(wanted, layer, abandon),
+            // A blob that is damaged says more than what became of it when it was unpacked.
+            Err(error) => match self.copy(wanted, layer, abandon).and_then(|copy| wanted.check(&copy)) {
+                Err(mismatch @ Error::Mismatch { .. }) => Err(mismatch),
+                _ => Err(error),
+            },
+            Ok(Done::Unpacked) => match copy.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(copy) => Ok(copy.finish()),
+                None => Err(Error::invalid(&wanted.what, "was not read")),
+            },
+        }
+    }
+}
+
+/// Copies into the staging area what is read.
+struct Tee<'a, R> {
+    source: R,
+    copy: &'a Mutex<Option<Incoming>>,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        if let Some(copy) = &mut *self.copy.lock().unwrap_or_else(PoisonError::into_inner) {
+            copy.write_all(&buffer[..length])?;
+        }
+        Ok(length)
+    }
+}
