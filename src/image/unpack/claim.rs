@@ -35,7 +35,9 @@ impl Claim {
             }
             let Some(directory) = lock(&path)? else { continue };
             if done.exists() {
-                continue;
+                // The place was free because the other process had just finished.
+                let _ = fs::remove_dir(&path);
+                return Ok(None);
             }
             if fs::read_dir(&path).map_err(Error::file("list", &path))?.next().is_some() {
                 remove_aside(layers, &path)?;
