@@ -27,6 +27,7 @@ mod call;
 pub(crate) mod cgroups;
 pub(crate) mod criu;
 mod fixtures;
+pub(crate) mod layer;
 mod leftovers;
 mod requirements;
 mod scan;
