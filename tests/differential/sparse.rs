@@ -72,21 +72,21 @@ fn holes_stay_holes_in_every_form() {
 fn a_sparse_file_after_a_sparse_file_starts_with_a_map_of_its_own() {
     require_tools!("umoci", "tar");
     let image = Image::new("maps").layer([
-        Entry::file("GNUSparseFile.0/one", "aaaa")
+        Entry::file("GNUSparseFile.0/one", [b'a'; 1024])
+            .pax("GNU.sparse.size", "2048")
             .pax("GNU.sparse.numblocks", "3")
-            .pax("GNU.sparse.map", "0,2,10,2,20,0")
-            .pax("GNU.sparse.size", "20")
+            .pax("GNU.sparse.map", "0,512,1024,512,2048,0")
             .pax("GNU.sparse.name", "one"),
         Entry::file("plain", "bbbb"),
         Entry::file("GNUSparseFile.0/two", "cc")
+            .pax("GNU.sparse.size", "7")
             .pax("GNU.sparse.numblocks", "1")
             .pax("GNU.sparse.map", "5,2")
-            .pax("GNU.sparse.size", "7")
             .pax("GNU.sparse.name", "two"),
     ]);
     let tree = image.assert_as_tar();
     assert_eq!(
         (tree.get("one").size, tree.get("plain").size, tree.get("two").size),
-        (Some(20), Some(4), Some(7))
+        (Some(2048), Some(4), Some(7))
     );
 }

@@ -1,7 +1,7 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
-use super::metadata::{Metadata, check_global};
+use super::metadata::{Metadata, check_global, drop_xattrs};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::whiteout::{Mark, Whiteouts, is_whiteout, set_opaque};
 use super::{Error, Limits, refuse};
@@ -78,6 +78,7 @@ impl Layer<'_> {
         if path.is_root() {
             return self.root_entry(kind, metadata);
         }
+        self.note_time_of_parent(&path);
         if let Some(mark) = Mark::parse(path.name()) {
             let parent = self.places.parent(&path)?;
             return match mark {
@@ -94,6 +95,19 @@ impl Layer<'_> {
         self.create(entry, kind, &path, metadata)
     }
 
+    /// A directory that this layer does not state keeps the time that a lower one gave it.
+    fn note_time_of_parent(&mut self, path: &EntryPath) {
+        let parent = path.parent();
+        if matches!(self.whiteouts, Whiteouts::Overlay) || self.directories.contains_key(&parent) {
+            return;
+        }
+        // One that is missing is about to be made.
+        let Ok(fd) = self.places.directory(&parent) else { return };
+        if let Ok(stat) = rustix::fs::fstat(&fd) {
+            self.directories.insert(parent, Metadata::time_of(&stat));
+        }
+    }
+
     /// The root stays the directory that it is; it takes owner, mode and times (CVE-2021-29136).
     fn root_entry(&mut self, kind: EntryType, metadata: Metadata) -> Result<(), Error> {
         if kind != EntryType::Directory {
@@ -101,7 +115,9 @@ impl Layer<'_> {
         }
         let root = EntryPath::parse(b".")?;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
-        metadata.apply_to_fd(fd.as_fd()).map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
+        drop_xattrs(fd.as_fd())
+            .and_then(|()| metadata.apply_to_fd(fd.as_fd()))
+            .map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
         self.directories.insert(root, metadata.times_only());
         Ok(())
     }
@@ -182,6 +198,9 @@ impl Layer<'_> {
         let fd = self.places.directory(path).map_err(error)?;
         if hides_lower == Some(true) && matches!(self.whiteouts, Whiteouts::Overlay) {
             set_opaque(fd.as_fd()).map_err(error)?;
+        }
+        if hides_lower.is_none() {
+            drop_xattrs(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
         self.directories.insert(path.clone(), metadata.times_only());

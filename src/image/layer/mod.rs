@@ -14,7 +14,7 @@ mod whiteout;
 
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
-pub(super) use whiteout::Whiteouts;
+pub(super) use whiteout::{Whiteouts, is_opaque};
 
 use super::Error;
 

@@ -1,4 +1,5 @@
 //! Where an entry goes: its parent as a descriptor, and its last name.
+use super::whiteout::{is_whiteout, set_opaque};
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -105,10 +106,18 @@ impl<'a> Places<'a> {
 fn open_or_create(root: BorrowedFd<'_>, path: &EntryPath) -> Result<OwnedFd, Errno> {
     let open = |path: &EntryPath| openat2(root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE);
     match open(path) {
-        Err(Errno::NOENT) if !path.is_root() => {}
+        Err(Errno::NOENT | Errno::NOTDIR) if !path.is_root() => {}
         done => return done,
     }
     let parent = open_or_create(root, &path.parent())?;
+    if is_whiteout(parent.as_fd(), path.name()) {
+        // The layer hides the directory that lower layers have, and then has one of that name itself.
+        rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty())?;
+        rustix::fs::mkdirat(&parent, path.name(), Mode::from(0o755))?;
+        rustix::fs::chmodat(&parent, path.name(), Mode::from(0o755), AtFlags::empty())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        set_opaque(rustix::fs::openat(&parent, path.name(), flags, Mode::empty())?.as_fd())?;
+    }
     match rustix::fs::mkdirat(&parent, path.name(), Mode::from(0o755)) {
         Ok(()) => rustix::fs::chmodat(&parent, path.name(), Mode::from(0o755), AtFlags::empty())?,
         Err(Errno::EXIST) => {}
