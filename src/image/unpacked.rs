@@ -30,12 +30,13 @@ impl Layer {
         blobs: &Blobs,
         root: BorrowedFd<'_>,
         whiteouts: Whiteouts,
+        limits: Limits,
     ) -> Result<(), Error> {
         let what = format!("layer {}", self.blob);
         let (_, stream) = decompressed(blobs.reader(&self.blob)?)
             .map_err(|error| Error::invalid(&what, format!("cannot be decompressed: {error}")))?;
         let mut stream = Hashing::new(stream);
-        apply(&mut stream, root, whiteouts, Limits::for_compressed(self.compressed_bytes))
+        apply(&mut stream, root, whiteouts, limits.for_compressed(self.compressed_bytes))
             .map_err(|error| within(error, &what))?;
         io::copy(&mut stream, &mut io::sink())
             .map_err(|error| Error::invalid(&what, format!("cannot be decompressed: {error}")))?;
@@ -59,13 +60,14 @@ fn within(error: Error, layer: &str) -> Error {
 #[derive(Debug)]
 pub(super) struct Unpacked {
     directory: PathBuf,
+    limits: Limits,
 }
 
 impl Unpacked {
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+    pub(super) fn open(root: &Path, limits: Limits) -> Result<Self, Error> {
         let directory = root.join("layers");
         make(&directory.join("sha256"), 0o700)?;
-        Ok(Self { directory })
+        Ok(Self { directory, limits })
     }
 
     fn path(&self, diff_id: &Digest) -> PathBuf {
@@ -121,7 +123,7 @@ impl Unpacked {
 
     fn unpack_into(&self, half: &Path, layer: &Layer, blobs: &Blobs) -> Result<(), Error> {
         let root = File::open(half).map_err(Error::file("open", half))?;
-        layer.apply(blobs, root.as_fd(), Whiteouts::Overlay)?;
+        layer.apply(blobs, root.as_fd(), Whiteouts::Overlay, self.limits)?;
         rustix::fs::syncfs(&root).map_err(|errno| Error::file("write", half)(errno.into()))?;
         let path = self.path(&layer.diff_id);
         fs::rename(half, &path).map_err(Error::file("create", &path))

@@ -57,7 +57,7 @@ impl<'a> Files<'a> {
     fn stage_all(stream: impl Read, staging: &'a Staging, what: String) -> Result<Self, Error> {
         let unreadable = |error: io::Error| Error::invalid(&what, unreadable_words(&error));
         let (_, stream) = decompressed(stream).map_err(unreadable)?;
-        let guard = Guard::new(Limits { bytes: BYTES_LIMIT, entries: FILES_LIMIT as u64 });
+        let guard = Guard::new(Limits { bytes: Some(BYTES_LIMIT), entries: FILES_LIMIT as u64 }, "");
         let mut archive = tar::Archive::new(guard.stream(stream));
         let mut members = HashMap::new();
         let mut entries = archive.entries().map_err(unreadable)?;

@@ -22,7 +22,7 @@ pub(in crate::image) fn apply(
     whiteouts: Whiteouts,
     limits: Limits,
 ) -> Result<(), Error> {
-    let guard = Guard::new(limits);
+    let guard = Guard::new(limits, ", unless you trust it: then raise --max-layer-size");
     let mut archive = Archive::new(guard.stream(stream));
     let mut layer = Layer {
         places: Places::new(root),
@@ -37,7 +37,8 @@ pub(in crate::image) fn apply(
         guard.expect_headers();
         let Some(entry) = entries.next() else { break };
         if count >= limits.entries {
-            return Err(Error::invalid("the layer", format!("has more than {} entries", limits.entries)));
+            let reason = format!("has more than {} entries; raise --max-layer-entries", limits.entries);
+            return Err(Error::invalid("the layer", reason));
         }
         let mut entry = entry.map_err(unreadable)?;
         guard.expect_content();

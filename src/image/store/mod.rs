@@ -7,6 +7,7 @@ pub(in crate::image) mod ingest;
 use super::archive;
 use super::bundle;
 use super::config::{Overrides, runtime_spec, stop_signal};
+use super::layer::Limits;
 use super::manifest::{Document, digest_of, parse_config};
 use super::unpacked::{Layer, Unpacked};
 use super::{Digest, Error, ImageName, Platform, Source};
@@ -31,6 +32,7 @@ pub struct Store {
     layout: PathBuf,
     blobs: Blobs,
     unpacked: Unpacked,
+    limits: Limits,
 }
 
 /// One image of the store, its manifest and configuration read and verified.
@@ -76,6 +78,14 @@ impl Store {
     /// # Errors
     /// Names the path.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::with_limits(root, Limits::default())
+    }
+
+    /// Like [`open`](Self::open), for layers that may ask for so much.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn with_limits(root: &Path, limits: Limits) -> Result<Self, Error> {
         let layout = root.join("images");
         fs::DirBuilder::new()
             .recursive(true)
@@ -83,8 +93,8 @@ impl Store {
             .create(&layout)
             .map_err(Error::file("create", &layout))?;
         let blobs = Blobs::open(&layout)?;
-        let unpacked = Unpacked::open(root)?;
-        let store = Self { layout, blobs, unpacked };
+        let unpacked = Unpacked::open(root, limits)?;
+        let store = Self { layout, blobs, unpacked, limits };
         let mark = store.layout.join("oci-layout");
         if !mark.exists() {
             let _lock = store.lock()?;
@@ -248,7 +258,7 @@ impl Store {
     /// # Errors
     /// Names the layer and the entry; a half-made bundle is removed.
     pub fn unpack(&self, image: &Image, bundle: &Path) -> Result<(), Error> {
-        bundle::write(image, &image.layers()?, &self.blobs, bundle)
+        bundle::write(image, &image.layers()?, &self.blobs, self.limits, bundle)
     }
 
     fn read(&self, entry: &Entry) -> Result<Image, Error> {
