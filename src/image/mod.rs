@@ -24,7 +24,7 @@ mod unpacked;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
-pub use layer::{Limits, WhiteoutForm, apply_layer};
+pub use layer::{Limits as LayerLimits, WhiteoutForm, apply_layer};
 pub use overlay::mount_overlay;
 pub use platform::Platform;
 pub use reference::ImageName;

@@ -28,6 +28,7 @@ pub(crate) mod cgroups;
 pub(crate) mod criu;
 mod fixtures;
 pub(crate) mod layer;
+pub(crate) mod layout;
 mod leftovers;
 mod requirements;
 mod scan;

@@ -1,4 +1,5 @@
 //! `wharf load`, `images`, `rmi` and `unpack`
+use super::layer_limits::LayerLimitOptions;
 use super::listing::{print_json, print_line, print_table};
 use crate::image::{Source, Store, Summary};
 use crate::service::{Roots, elapsed_since, remove_image, size_in_words};
@@ -104,11 +105,13 @@ pub(super) struct Unpack {
     /// Directory to make
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
+    #[command(flatten)]
+    limits: LayerLimitOptions,
 }
 
 impl Unpack {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let store = Store::open(roots.state())?;
+        let store = Store::with_limits(roots.state(), self.limits.resolve())?;
         let image = store.find(&self.image)?;
         store.unpack(&image, &self.bundle)?;
         Ok(0)

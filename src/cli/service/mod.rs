@@ -4,6 +4,7 @@ mod attach;
 mod exec;
 mod images;
 mod inspect;
+mod layer_limits;
 mod lifecycle;
 mod limits;
 mod listing;

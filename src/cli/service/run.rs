@@ -1,5 +1,6 @@
 //! `wharf run`
 use super::attach;
+use super::layer_limits::LayerLimitOptions;
 use super::limits::LimitOptions;
 use super::listing::print_line;
 use super::pull::{RegistryOptions, pull_to_run};
@@ -87,6 +88,8 @@ pub(super) struct Run {
     network: NetworkOptions,
     #[command(flatten)]
     privileges: PrivilegeOptions,
+    #[command(flatten)]
+    layer_limits: LayerLimitOptions,
     #[command(flatten)]
     registry: RegistryOptions,
 }
@@ -234,6 +237,7 @@ impl Run {
         let options = Options {
             name: self.name,
             limits: self.limits.resolve()?,
+            layer_limits: self.layer_limits.resolve(),
             overrides: Overrides {
                 entrypoint: self.process.entrypoint.map(|program| match program.as_str() {
                     "" => Vec::new(),

@@ -220,10 +220,9 @@ impl Layer<'_> {
         let mut file =
             file::create(parent, path.name()).map_err(|errno| failed(&bytes, "create file", errno))?;
         let size = entry.size();
-        if gnu_sparse {
-            // Its holes are not in the stream, but they take time all the same (CVE-2021-20291).
-            self.guard.take(size).map_err(unreadable)?;
-        }
+        // Holes are not in the stream, but they take time and room all the same (CVE-2021-20291).
+        let holes = if gnu_sparse { size } else { metadata.sparse.size().unwrap_or(0) };
+        self.guard.take(holes).map_err(unreadable)?;
         let copied = if metadata.sparse.is_present() {
             metadata.sparse.write(entry, &mut file)
         } else if gnu_sparse {
@@ -276,6 +275,11 @@ fn kind_of<R: Read>(entry: &Entry<'_, R>, name: &[u8]) -> Result<EntryType, Erro
         kind,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::XGlobalHeader
     );
+    // What is no plain number has another meaning to each reader; GNU tar takes `+` for base 64.
+    let size = &header.as_old().size;
+    if size[0] & 0x80 == 0 && !size.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)) {
+        return Err(refuse(name, "has a malformed size; refused"));
+    }
     if !has_content && (entry.size() != 0 || header.entry_size().unwrap_or(1) != 0) {
         return Err(refuse(name, "has content, but is no file; refused"));
     }

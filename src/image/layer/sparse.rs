@@ -47,9 +47,14 @@ impl SparseHeader {
         self.version.map_or(0, |(_, minor)| minor)
     }
 
-    /// Whether there is a sparse file to write.
+    /// How long the file is, holes counted.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Whether there is a sparse file to write. A size without a map is one, that cannot be read.
     pub(super) fn is_present(&self) -> bool {
-        self.version.is_some() || self.map.is_some() || !self.numbers.is_empty()
+        self.version.is_some() || self.map.is_some() || !self.numbers.is_empty() || self.size.is_some()
     }
 
     /// Writes the extents where they belong.
@@ -57,7 +62,7 @@ impl SparseHeader {
         let extents = match (&self.map, self.version) {
             (_, Some((1, 0))) => read_map(content)?,
             (Some(map), None | Some((0, 1))) if self.numbers.is_empty() => parse_map(map)?,
-            (None, None | Some((0, 0))) => pairs(&self.numbers)?,
+            (None, None | Some((0, 0))) if !self.numbers.is_empty() => pairs(&self.numbers)?,
             _ => return Err(bad("is sparse in a form that wharf does not know")),
         };
         let size = self.size.ok_or_else(|| bad("is sparse but states no real size"))?;
