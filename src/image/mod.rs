@@ -26,6 +26,7 @@ mod unpack;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
+pub use layer::{Limits as LayerLimits, WhiteoutForm, apply_layer};
 pub use overlay::mount_overlay;
 pub use platform::Platform;
 pub use progress::{BlobState, Event, Progress};

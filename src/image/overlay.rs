@@ -1,5 +1,6 @@
 //! An instance's root file system: layers, shared and never written, below a directory of its own.
 use super::Error;
+use super::layer::is_opaque;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -24,12 +25,19 @@ pub fn mount_overlay(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<Ow
     if layers.is_empty() {
         return Err(Error::Config("the image has no layers, so there is nothing to run".to_owned()));
     }
-    let layers = &without_repeats(layers);
+    let layers = &without_repeats(above_opaque_root(layers));
     match mount_detached(layers, upper, work) {
         // Kernels before 6.5 do not know `lowerdir+`; some say so at once, others when all is put together.
         Err((_, Errno::INVAL)) => mount_by_path(layers, upper, work),
         done => done.map_err(|(path, errno)| refused(&path.display().to_string(), errno)),
     }
+}
+
+/// A layer may hide all that is below it, but overlayfs heeds the mark in directories within layers only,
+/// not on the roots that it is given.
+fn above_opaque_root(layers: &[PathBuf]) -> &[PathBuf] {
+    let lowest = layers.iter().rposition(|layer| is_opaque(layer)).unwrap_or(0);
+    &layers[lowest..]
 }
 
 /// overlayfs takes no directory twice, and images repeat layers, empty ones above all. The topmost copy

@@ -25,7 +25,7 @@ pub fn create(
     make_private(&instances)?;
     // Shared with other creations; a removal of an image waits for all of them.
     let _pinned = pin_images(roots, FlockOperation::LockShared)?;
-    let store = Store::open(roots.state())?;
+    let store = Store::with_limits(roots.state(), options.layer_limits)?;
     let image = store.find(image)?;
     let id = random_id()?;
     let name = options.name.clone().unwrap_or_else(|| InstanceName::for_image(image.reference(), &id[..6]));

@@ -1,6 +1,6 @@
 //! What `wharf run` was asked for, every single value already parsed.
 use super::{Error, InstanceName, Limits, RestartPolicy, log::LogLimits};
-use crate::image::Overrides;
+use crate::image::{LayerLimits, Overrides};
 use crate::network::{Mode, PublishedPort};
 use oci_spec::runtime::{Capability, LinuxSeccomp, PosixRlimit};
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Limits on what it may use.
     pub limits: Limits,
+    /// What a layer of its image may ask for, if it has to be unpacked.
+    pub layer_limits: LayerLimits,
     /// Directories and files of the host.
     pub binds: Vec<Bind>,
     /// File systems in memory.

@@ -27,6 +27,8 @@ mod call;
 pub(crate) mod cgroups;
 pub(crate) mod criu;
 mod fixtures;
+pub(crate) mod layer;
+pub(crate) mod layout;
 mod leftovers;
 mod requirements;
 mod scan;

@@ -42,7 +42,11 @@ impl Scratch {
     }
     /// A call of `wharf --root ROOT ARGS...`.
     pub(crate) fn wharf<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
-        Call::new(program("WHARF_BIN", env!("CARGO_BIN_EXE_wharf"))).arg("--root").arg(self.root()).args(args)
+        self.wharf_at(&self.root(), args)
+    }
+    /// A call of `wharf` with a root that is not this scratch's usual one.
+    pub(crate) fn wharf_at<A: AsRef<OsStr>>(&self, root: &Path, args: impl IntoIterator<Item = A>) -> Call {
+        Call::new(program("WHARF_BIN", env!("CARGO_BIN_EXE_wharf"))).arg("--root").arg(root).args(args)
     }
     /// A call of `wharf-oci --root ROOT ARGS...`.
     pub(crate) fn oci<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {

@@ -1,4 +1,5 @@
 //! `wharf load`
+use super::layer_limits::LayerLimitOptions;
 use super::listing::print_json;
 use super::progress::{ProgressOptions, Reporter, Style};
 use crate::image::{LoadOptions, Source, Store};
@@ -28,6 +29,8 @@ pub(super) struct Load {
     json: bool,
     #[command(flatten)]
     progress: ProgressOptions,
+    #[command(flatten)]
+    limits: LayerLimitOptions,
 }
 
 impl Load {
@@ -39,7 +42,8 @@ impl Load {
         let options = LoadOptions { tag: self.tag, unpack: !self.no_unpack };
         let style = self.progress.style();
         let reporter = Reporter::new(style);
-        let loaded = Store::open(roots.state())?.load(&source, &options, &reporter);
+        let loaded =
+            Store::with_limits(roots.state(), self.limits.resolve())?.load(&source, &options, &reporter);
         reporter.end();
         let loaded = loaded?;
         if style == Style::Json {

@@ -7,6 +7,7 @@ mod fsck;
 mod history;
 mod images;
 mod inspect;
+mod layer_limits;
 mod lifecycle;
 mod limits;
 mod listing;

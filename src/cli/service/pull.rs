@@ -1,9 +1,10 @@
 //! `wharf pull` and `wharf push`
+use super::layer_limits::LayerLimitOptions;
 use super::listing::print_line;
 use super::progress::{ProgressKind, ProgressOptions, Reporter, Style};
 use super::values::{seconds, size_of_group};
 use crate::image::registry::{self, Options};
-use crate::image::{ImageName, Platform, Store};
+use crate::image::{ImageName, LayerLimits, Platform, Store};
 use crate::service::Roots;
 use clap::Args;
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub(super) struct Pull {
     #[arg(long)]
     no_unpack: bool,
     #[command(flatten)]
+    limits: LayerLimitOptions,
+    #[command(flatten)]
     progress: ProgressOptions,
     #[command(flatten)]
     registry: RegistryOptions,
@@ -71,7 +74,7 @@ impl Pull {
         let style = self.progress.style();
         let platform = self.platform.unwrap_or_else(Platform::host);
         let reporter = Reporter::new(style);
-        let store = Store::open(roots.state())?;
+        let store = Store::with_limits(roots.state(), self.limits.resolve())?;
         let options = Options { unpack: !self.no_unpack, ..self.registry.resolve() };
         let pulled = registry::pull(&store, &self.reference, &platform, &options, &reporter);
         reporter.end();
@@ -92,10 +95,15 @@ impl Pull {
 }
 
 /// Fetches an image that is to be run. What is told goes to standard error: the instance has the rest.
-pub(super) fn pull_to_run(roots: &Roots, image: &str, options: &Options) -> anyhow::Result<()> {
+pub(super) fn pull_to_run(
+    roots: &Roots,
+    image: &str,
+    limits: LayerLimits,
+    options: &Options,
+) -> anyhow::Result<()> {
     let name: ImageName = image.parse()?;
     let reporter = Reporter::new(ProgressKind::Auto.style());
-    let store = Store::open(roots.state())?;
+    let store = Store::with_limits(roots.state(), limits)?;
     let pulled = registry::pull(&store, &name, &Platform::host(), options, &reporter);
     reporter.end();
     pulled?;

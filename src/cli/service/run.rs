@@ -1,5 +1,6 @@
 //! `wharf run`
 use super::attach;
+use super::layer_limits::LayerLimitOptions;
 use super::limits::LimitOptions;
 use super::listing::print_line;
 use super::progress::{ProgressKind, Reporter};
@@ -88,6 +89,8 @@ pub(super) struct Run {
     network: NetworkOptions,
     #[command(flatten)]
     privileges: PrivilegeOptions,
+    #[command(flatten)]
+    layer_limits: LayerLimitOptions,
     #[command(flatten)]
     registry: RegistryOptions,
 }
@@ -227,7 +230,7 @@ impl Run {
         if !fetch {
             return Ok(());
         }
-        pull_to_run(roots, &self.image, &self.registry.resolve())
+        pull_to_run(roots, &self.image, self.layer_limits.resolve(), &self.registry.resolve())
     }
 
     fn options(self) -> anyhow::Result<Options> {
@@ -240,6 +243,7 @@ impl Run {
         let options = Options {
             name: self.name,
             limits: self.limits.resolve()?,
+            layer_limits: self.layer_limits.resolve(),
             overrides: Overrides {
                 entrypoint: self.process.entrypoint.map(|program| match program.as_str() {
                     "" => Vec::new(),

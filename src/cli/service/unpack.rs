@@ -1,4 +1,5 @@
 //! `wharf unpack`
+use super::layer_limits::LayerLimitOptions;
 use crate::image::Store;
 use crate::service::Roots;
 use clap::Args;
@@ -12,11 +13,13 @@ pub(super) struct Unpack {
     /// Directory to make
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
+    #[command(flatten)]
+    limits: LayerLimitOptions,
 }
 
 impl Unpack {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let store = Store::open(roots.state())?;
+        let store = Store::with_limits(roots.state(), self.limits.resolve())?;
         let image = store.find(&self.image)?;
         store.unpack(&image, &self.bundle)?;
         Ok(0)

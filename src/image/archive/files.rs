@@ -17,7 +17,7 @@ use tar::EntryType;
 /// An archive has a few files a layer; the rest is not an image.
 const FILES_LIMIT: usize = 20_000;
 /// No image is larger; a decompression bomb is stopped by it at the latest.
-const LIMITS: Limits = Limits { bytes: 256 << 30, entries: FILES_LIMIT as u64 };
+const LIMITS: Limits = Limits { bytes: Some(256 << 30), entries: FILES_LIMIT as u64 };
 
 #[derive(Debug)]
 enum Place {
@@ -209,7 +209,7 @@ fn is_plain(file: &mut File) -> io::Result<bool> {
 
 /// Where the files are in an archive.
 fn scan(file: &File, what: &str) -> Result<HashMap<String, Member<Region>>, Error> {
-    let guard = Guard::new(LIMITS);
+    let guard = Guard::new(LIMITS, "");
     let mut archive = tar::Archive::new(guard.stream(file));
     let entries = archive.entries_with_seek().map_err(unreadable(what))?;
     collect(entries, &guard, what, |_, entry| {
@@ -224,7 +224,7 @@ fn stage_all(
     what: &str,
 ) -> Result<HashMap<String, Member<Staged>>, Error> {
     let (_, stream) = decompressed(stream).map_err(unreadable(what))?;
-    let guard = Guard::new(LIMITS);
+    let guard = Guard::new(LIMITS, "");
     let mut archive = tar::Archive::new(guard.stream(stream));
     let entries = archive.entries().map_err(unreadable(what))?;
     collect(entries, &guard, what, |name, entry| {

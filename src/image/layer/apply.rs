@@ -1,7 +1,7 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
-use super::metadata::{Metadata, check_global};
+use super::metadata::{Metadata, check_global, drop_xattrs};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::whiteout::{Mark, Whiteouts, is_whiteout, set_opaque};
 use super::{Error, refuse};
@@ -36,7 +36,10 @@ pub(in crate::image) fn apply(
         let Some(entry) = entries.next() else { break };
         let limit = guard.entries_limit();
         if count >= limit {
-            return Err(Error::invalid("the layer", format!("has more than {limit} entries")));
+            return Err(Error::invalid(
+                "the layer",
+                format!("has more than {limit} entries; raise --max-layer-entries"),
+            ));
         }
         let mut entry = entry.map_err(unreadable)?;
         guard.expect_content();
@@ -76,6 +79,7 @@ impl Layer<'_> {
         if path.is_root() {
             return self.root_entry(kind, metadata);
         }
+        self.note_time_of_parent(&path);
         if let Some(mark) = Mark::parse(path.name()) {
             let parent = self.places.parent(&path)?;
             return match mark {
@@ -92,6 +96,22 @@ impl Layer<'_> {
         self.create(entry, kind, &path, metadata)
     }
 
+    /// A directory that this layer does not state keeps the time that a lower one gave it.
+    fn note_time_of_parent(&mut self, path: &EntryPath) {
+        if matches!(self.whiteouts, Whiteouts::Overlay) {
+            return;
+        }
+        let parent = path.parent();
+        if self.directories.contains_key(&parent) {
+            return;
+        }
+        // One that is missing is about to be made.
+        let Ok(fd) = self.places.directory(&parent) else { return };
+        if let Ok(stat) = rustix::fs::fstat(&fd) {
+            self.directories.insert(parent, Metadata::time_of(&stat));
+        }
+    }
+
     /// The root stays the directory that it is; it takes owner, mode and times (CVE-2021-29136).
     fn root_entry(&mut self, kind: EntryType, metadata: Metadata) -> Result<(), Error> {
         if kind != EntryType::Directory {
@@ -99,7 +119,9 @@ impl Layer<'_> {
         }
         let root = EntryPath::ROOT;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
-        metadata.apply_to_fd(fd.as_fd()).map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
+        drop_xattrs(fd.as_fd())
+            .and_then(|()| metadata.apply_to_fd(fd.as_fd()))
+            .map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
         self.directories.insert(root, metadata.times_only());
         Ok(())
     }
@@ -167,9 +189,11 @@ impl Layer<'_> {
         let parent = self.places.parent(path)?;
         // A whiteout before the directory of the same name hides what lower layers have in it.
         let mut hides_lower = false;
+        let mut was_there = false;
         if let Err(errno) = rustix::fs::mkdirat(parent, path.name(), Mode::from(0o700)) {
             let found = kind_at(parent, path.name()).map_err(error)?;
-            if errno != Errno::EXIST || found != Some(FileType::Directory) {
+            was_there = errno == Errno::EXIST && found == Some(FileType::Directory);
+            if !was_there {
                 hides_lower = is_whiteout(parent, path.name());
                 self.place(path, "create directory", |parent, name| {
                     rustix::fs::mkdirat(parent, name, Mode::from(0o700))
@@ -179,6 +203,9 @@ impl Layer<'_> {
         let fd = self.places.directory(path).map_err(error)?;
         if hides_lower && matches!(self.whiteouts, Whiteouts::Overlay) {
             set_opaque(fd.as_fd()).map_err(error)?;
+        }
+        if was_there {
+            drop_xattrs(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
         self.directories.insert(path.clone(), metadata.times_only());
@@ -194,10 +221,9 @@ impl Layer<'_> {
     ) -> Result<(), Error> {
         let mut file = self.place(path, "create file", file::create)?;
         let size = entry.size();
-        if gnu_sparse {
-            // Its holes are not in the stream, but they take time all the same (CVE-2021-20291).
-            self.guard.take(size).map_err(unreadable)?;
-        }
+        // Holes are not in the stream, but they take time and room all the same (CVE-2021-20291).
+        let holes = if gnu_sparse { size } else { metadata.sparse.size().unwrap_or(0) };
+        self.guard.take(holes).map_err(unreadable)?;
         let copied = if metadata.sparse.is_present() {
             metadata.sparse.write(entry, &mut file)
         } else if gnu_sparse {
@@ -251,6 +277,11 @@ fn kind_of<R: Read>(entry: &Entry<'_, R>, name: &[u8]) -> Result<EntryType, Erro
         kind,
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::XGlobalHeader
     );
+    // What is no plain number has another meaning to each reader; GNU tar takes `+` for base 64.
+    let size = &header.as_old().size;
+    if size[0] & 0x80 == 0 && !size.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)) {
+        return Err(refuse(name, "has a malformed size; refused"));
+    }
     if !has_content && (entry.size() != 0 || header.entry_size().unwrap_or(1) != 0) {
         return Err(refuse(name, "has content, but is no file; refused"));
     }

@@ -17,11 +17,14 @@ struct State {
     headers: Cell<Option<u64>>,
     total: Cell<u64>,
     limits: Limits,
+    /// What to do about the limit on bytes, for its message.
+    way_out: &'static str,
 }
 
 impl Guard {
-    pub(in crate::image) fn new(limits: Limits) -> Self {
-        Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits }))
+    /// For a stream of no more than these; `way_out` ends the message when it is of more.
+    pub(in crate::image) fn new(limits: Limits, way_out: &'static str) -> Self {
+        Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits, way_out }))
     }
 
     /// Entries that may come.
@@ -48,8 +51,8 @@ impl Guard {
         let state = &self.0;
         let total = state.total.get().saturating_add(length);
         state.total.set(total);
-        if total > state.limits.bytes {
-            let text = format!("unpacks to more than {} bytes; a decompression bomb", state.limits.bytes);
+        if let Some(limit) = state.limits.bytes.filter(|limit| total > *limit) {
+            let text = format!("unpacks to more than {limit} bytes; a decompression bomb{}", state.way_out);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let Some(left) = state.headers.get() else { return Ok(()) };

@@ -7,6 +7,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use tar::Entry;
 
+/// XATTR_LIST_MAX of limits.h: the kernel's own.
+const XATTR_NAMES_LIMIT: usize = 64 << 10;
+
 /// What an entry becomes beside its content.
 #[derive(Debug, Clone)]
 pub(super) struct Metadata {
@@ -112,6 +115,13 @@ impl Metadata {
         self
     }
 
+    /// The time of a directory that is there already, and nothing else.
+    pub(super) fn time_of(stat: &rustix::fs::Stat) -> Self {
+        let mtime = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };
+        let sparse = SparseHeader::default();
+        Self { uid: stat.st_uid, gid: stat.st_gid, mode: 0, mtime, xattrs: Vec::new(), sparse }
+    }
+
     /// Permission bits, for nodes.
     pub(super) fn permissions(&self) -> Mode {
         Mode::from_raw_mode(self.mode)
@@ -155,6 +165,24 @@ fn is_kept(xattr: &str) -> bool {
     !(xattr.starts_with("trusted.overlay.")
         || xattr.starts_with("user.overlay.")
         || xattr == "security.selinux")
+}
+
+/// Takes off what a directory has from an earlier entry: the later one states all of it.
+pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut names = vec![0; XATTR_NAMES_LIMIT];
+    let length = match rustix::fs::flistxattr(directory, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        length => length?,
+    };
+    for name in names[..length].split(|byte| *byte == 0) {
+        if let Ok(name) = std::str::from_utf8(name)
+            && !name.is_empty()
+            && is_kept(name)
+        {
+            rustix::fs::fremovexattr(directory, name)?;
+        }
+    }
+    Ok(())
 }
 
 /// A file system without user attributes loses nothing that programs rely on; capabilities are another matter.

@@ -15,25 +15,65 @@ mod whiteout;
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
 pub(super) use place::names_in;
-pub(super) use whiteout::Whiteouts;
+pub(super) use whiteout::{Whiteouts, is_opaque};
 
 use super::Error;
 
 /// What a layer may ask for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Bytes of the decompressed stream.
-    pub(super) bytes: u64,
-    /// Entries.
-    pub(super) entries: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that the layer may unpack to, holes counted; `None` is 200 for each compressed byte, and 16 GiB
+    /// at least.
+    pub bytes: Option<u64>,
+    /// Entries, whiteouts counted.
+    pub entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes: None, entries: 10_000_000 }
+    }
 }
 
 impl Limits {
     /// Real layers compress up to some 20 : 1; a layer of zeros reaches 1000 : 1. Small layers may hold a
     /// large sparse or zero-filled file, so the ratio counts from 16 GiB on (CVE-2017-14992).
-    pub(super) fn for_compressed(bytes: u64) -> Self {
-        Self { bytes: bytes.saturating_mul(200).max(16 << 30), entries: 10_000_000 }
+    pub(super) fn for_compressed(self, bytes: u64) -> Self {
+        Self { bytes: self.bytes.or(Some(bytes.saturating_mul(200).max(16 << 30))), ..self }
     }
+}
+
+/// What becomes of a layer's whiteouts: image-spec layer.md#whiteouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhiteoutForm {
+    /// overlayfs's own form, for a layer that is a directory of its own.
+    Overlay,
+    /// They remove what is there from layers applied before.
+    Remove,
+}
+
+/// Applies one decompressed layer, a tar stream, to the tree below `root`, and touches nothing outside of it
+/// whatever the stream holds.
+///
+/// # Errors
+/// Names the entry that is refused or cannot be made. The tree is half made then, and the caller's to remove.
+pub fn apply_layer(
+    stream: impl std::io::Read,
+    root: std::os::fd::BorrowedFd<'_>,
+    form: WhiteoutForm,
+    limits: Limits,
+) -> Result<(), Error> {
+    let whiteouts = match form {
+        WhiteoutForm::Overlay => Whiteouts::Overlay,
+        WhiteoutForm::Remove => Whiteouts::removing(),
+    };
+    let guard = layer_guard(limits);
+    apply(guard.stream(stream), root, whiteouts, &guard)
+}
+
+/// A guard of a layer's stream.
+pub(super) fn layer_guard(limits: Limits) -> Guard {
+    Guard::new(limits, ", unless you trust it: then raise --max-layer-size")
 }
 
 fn refuse(name: &[u8], reason: &str) -> Error {

@@ -1,4 +1,5 @@
 //! Where an entry goes: its parent as a descriptor, and its last name.
+use super::whiteout::{is_whiteout, set_opaque};
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
@@ -164,10 +165,17 @@ fn open_or_create(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     let path = EntryPath(path.to_vec());
     let open = || openat2(root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE);
     match open() {
-        Err(Errno::NOENT) if !path.is_root() => {}
+        Err(Errno::NOENT | Errno::NOTDIR) if !path.is_root() => {}
         done => return done,
     }
     let parent = open_or_create(root, path.parent_bytes())?;
+    if is_whiteout(parent.as_fd(), path.name()) {
+        // The layer hides the directory that lower layers have, and then has one of that name itself.
+        rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty())?;
+        make_directory(parent.as_fd(), path.name())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        set_opaque(openat(&parent, path.name(), flags, Mode::empty())?.as_fd())?;
+    }
     make_directory(parent.as_fd(), path.name())?;
     open()
 }

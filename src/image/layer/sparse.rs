@@ -1,4 +1,4 @@
-//! Sparse files in PAX form, versions 0.1 and 1.0, as GNU tar writes them: tar manual, "Sparse Formats".
+//! Sparse files in PAX form, versions 0.0, 0.1 and 1.0, as GNU tar writes them: tar manual, "Sparse Formats".
 //! (The old GNU form is read by the tar crate itself.)
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,6 +14,8 @@ pub(super) struct SparseHeader {
     version: Option<(u32, u32)>,
     size: Option<u64>,
     map: Option<String>,
+    /// Version 0.0: a record for each number, offsets and lengths in turn.
+    numbers: Vec<u64>,
 }
 
 impl SparseHeader {
@@ -27,7 +29,10 @@ impl SparseHeader {
             "minor" => self.version = Some((self.major(), text.parse().unwrap_or(u32::MAX))),
             "realsize" | "size" => self.size = text.parse().ok(),
             "map" => self.map = Some(text.to_owned()),
-            // Version 0.0 repeats these two, which the rest of the world has given up.
+            // Version 0.0. What is no number ends up past the end of any file, and is refused there.
+            "offset" | "numbytes" if (key == "offset") == self.numbers.len().is_multiple_of(2) => {
+                self.numbers.push(text.parse().unwrap_or(u64::MAX));
+            }
             "offset" | "numbytes" => self.version = Some((u32::MAX, u32::MAX)),
             _ => {}
         }
@@ -42,16 +47,22 @@ impl SparseHeader {
         self.version.map_or(0, |(_, minor)| minor)
     }
 
-    /// Whether there is a sparse file to write.
+    /// How long the file is, holes counted.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Whether there is a sparse file to write. A size without a map is one, that cannot be read.
     pub(super) fn is_present(&self) -> bool {
-        self.version.is_some() || self.map.is_some()
+        self.version.is_some() || self.map.is_some() || !self.numbers.is_empty() || self.size.is_some()
     }
 
     /// Writes the extents where they belong.
     pub(super) fn write(&self, content: &mut impl Read, file: &mut File) -> io::Result<()> {
         let extents = match (&self.map, self.version) {
             (_, Some((1, 0))) => read_map(content)?,
-            (Some(map), None | Some((0, 1))) => parse_map(map)?,
+            (Some(map), None | Some((0, 1))) if self.numbers.is_empty() => parse_map(map)?,
+            (None, None | Some((0, 0))) if !self.numbers.is_empty() => pairs(&self.numbers)?,
             _ => return Err(bad("is sparse in a form that wharf does not know")),
         };
         let size = self.size.ok_or_else(|| bad("is sparse but states no real size"))?;

@@ -69,7 +69,13 @@ impl Whiteouts {
         let own = kind_at(parent, name).map_err(|errno| failed(at, errno))?;
         let hidden = at.parent().child(name);
         let done = match self {
-            Self::Remove(made) if made.contains(hidden.bytes()) => Ok(()),
+            // What the layer has there itself stays; what lower layers have in it does not.
+            Self::Remove(made) if made.contains(hidden.bytes()) => match own {
+                Some(FileType::Directory) => {
+                    open_directory(parent, name).and_then(|fd| remove_others(fd.as_fd(), &hidden, made))
+                }
+                _ => Ok(()),
+            },
             Self::Remove(_) => remove_at(parent, name),
             Self::Overlay => match own {
                 None => make_whiteout(parent, name),
@@ -113,17 +119,29 @@ pub(super) fn set_opaque(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::fs::fsetxattr(directory, OVERLAY_OPAQUE, b"y", XattrFlags::empty())
 }
 
+/// Whether a layer in overlay's form hides all that lower layers have in this directory.
+pub(in crate::image) fn is_opaque(directory: &std::path::Path) -> bool {
+    let mut value = [0; 2];
+    let length = rustix::fs::getxattr(directory, OVERLAY_OPAQUE, &mut value[..]);
+    length.is_ok_and(|length| value[..length] == *b"y")
+}
+
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<std::os::fd::OwnedFd, Errno> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
+/// Removes what the layer has not made itself, however deep.
 fn remove_others(directory: BorrowedFd<'_>, at: &EntryPath, made: &HashSet<Vec<u8>>) -> Result<(), Errno> {
     let directory = open_directory(directory, b".")?;
     for name in names_in(directory.as_fd())? {
-        if !made.contains(at.child(&name).bytes()) {
+        let path = at.child(&name);
+        if !made.contains(path.bytes()) {
             remove_at(directory.as_fd(), &name)?;
+        } else if kind_at(directory.as_fd(), &name)? == Some(FileType::Directory) {
+            let own = open_directory(directory.as_fd(), &name)?;
+            remove_others(own.as_fd(), &path, made)?;
         }
     }
     Ok(())

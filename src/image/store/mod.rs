@@ -11,6 +11,7 @@ mod lease;
 mod load;
 
 use super::bundle;
+use super::layer::Limits;
 use super::manifest::{Document, digest_of, parse_config};
 use super::progress::Progress;
 use super::unpack::{Done, Layer, Unpacked};
@@ -41,6 +42,7 @@ pub struct Store {
     layout: PathBuf,
     blobs: Blobs,
     unpacked: Unpacked,
+    limits: Limits,
 }
 
 /// An image of which every blob has been fetched, or was there.
@@ -62,6 +64,14 @@ impl Store {
     /// # Errors
     /// Names the path.
     pub fn open(root: &Path) -> Result<Self, Error> {
+        Self::with_limits(root, Limits::default())
+    }
+
+    /// Like [`open`](Self::open), for layers that may ask for so much.
+    ///
+    /// # Errors
+    /// Names the path.
+    pub fn with_limits(root: &Path, limits: Limits) -> Result<Self, Error> {
         let layout = root.join("images");
         fs::DirBuilder::new()
             .recursive(true)
@@ -69,8 +79,8 @@ impl Store {
             .create(&layout)
             .map_err(Error::file("create", &layout))?;
         let blobs = Blobs::open(&layout)?;
-        let unpacked = Unpacked::open(root)?;
-        let store = Self { layout, blobs, unpacked };
+        let unpacked = Unpacked::open(root, limits)?;
+        let store = Self { layout, blobs, unpacked, limits };
         let mark = store.layout.join("oci-layout");
         if !mark.exists() {
             let _lock = store.lock()?;
@@ -213,7 +223,7 @@ impl Store {
     /// # Errors
     /// Names the layer and the entry; a half-made bundle is removed.
     pub fn unpack(&self, image: &Image, bundle: &Path) -> Result<(), Error> {
-        bundle::write(image, &image.layers()?, &self.blobs, bundle)
+        bundle::write(image, &image.layers()?, &self.blobs, self.limits, bundle)
     }
 
     fn read(&self, entry: &Entry) -> Result<Image, Error> {

@@ -17,7 +17,7 @@ pub(super) use arrival::{Arrival, Settled};
 
 use super::compression::Window;
 use super::digest::Hashing;
-use super::layer::{Guard, Limits, Whiteouts, apply};
+use super::layer::{Limits, Whiteouts, apply, layer_guard};
 use super::parallel::{self, Abandon};
 use super::progress::{BlobState, Event, Progress};
 use super::store::blobs::Blobs;
@@ -56,10 +56,11 @@ impl Layer {
         window: Window,
         root: BorrowedFd<'_>,
         whiteouts: Whiteouts,
+        limits: Limits,
     ) -> Result<(), Error> {
         let what = format!("layer {}", self.blob);
         let unreadable = |error: io::Error| Error::invalid(&what, format!("cannot be decompressed: {error}"));
-        let guard = Guard::new(Limits::for_compressed(self.compressed_bytes));
+        let guard = layer_guard(limits.for_compressed(self.compressed_bytes));
         stream::decompressing(source, window, |chunks| {
             let mut stream = guard.stream(Hashing::new(chunks));
             apply(&mut stream, root, whiteouts, &guard).map_err(|error| within(error, &what))?;
@@ -82,8 +83,9 @@ impl Layer {
         blobs: &Blobs,
         root: BorrowedFd<'_>,
         whiteouts: Whiteouts,
+        limits: Limits,
     ) -> Result<(), Error> {
-        self.apply(blobs.reader(&self.blob)?, Window::Large, root, whiteouts)
+        self.apply(blobs.reader(&self.blob)?, Window::Large, root, whiteouts, limits)
     }
 }
 
@@ -125,15 +127,16 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Unpacked {
     directory: PathBuf,
+    limits: Limits,
     /// Held alone by one who decompresses with a large window.
     windows: RwLock<()>,
 }
 
 impl Unpacked {
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+    pub(super) fn open(root: &Path, limits: Limits) -> Result<Self, Error> {
         let directory = root.join("layers");
         make_private(&directory.join("sha256"))?;
-        Ok(Self { directory, windows: RwLock::new(()) })
+        Ok(Self { directory, limits, windows: RwLock::new(()) })
     }
 
     /// Where a layer is, or will be.
@@ -182,7 +185,7 @@ impl Unpacked {
             let Some(claim) = Claim::take(&self.directory, &layer.diff_id, &done)? else {
                 return Ok(Done::WasThere);
             };
-            layer.apply(open()?, window, claim.root(), Whiteouts::Overlay)?;
+            layer.apply(open()?, window, claim.root(), Whiteouts::Overlay, self.limits)?;
             claim.commit().map(|()| Done::Unpacked)
         };
         let usual = {
@@ -202,7 +205,7 @@ impl Unpacked {
     pub(super) fn verify(&self, layer: &Layer, blobs: &Blobs, replace: bool) -> Result<Verdict, Error> {
         let path = self.path(&layer.diff_id);
         let claim = Claim::aside(&self.directory, &path)?;
-        layer.apply_stored(blobs, claim.root(), Whiteouts::Overlay)?;
+        layer.apply_stored(blobs, claim.root(), Whiteouts::Overlay, self.limits)?;
         let found = fs::File::open(&path).map_err(Error::file("open", &path))?;
         let difference = compare::first_difference(found.as_fd(), claim.root());
         match difference.map_err(Error::file("compare", &path))? {
