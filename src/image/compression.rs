@@ -1,14 +1,19 @@
 //! Compressed streams, told apart by their first bytes and never by a name.
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 /// Large enough that a read is worth its system call.
 const BUFFER: usize = 256 << 10;
+/// How much of a stream tells its kind.
+const MARK: u64 = 4;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub enum Compression {
+    /// Not at all.
     None,
+    /// RFC 1952.
     Gzip,
+    /// RFC 8878; zstd:chunked is read as what it is, zstd.
     Zstd,
 }
 
@@ -22,17 +27,61 @@ impl Compression {
             _ => Self::None,
         }
     }
+
+    /// Looks at the beginning of a stream, and gives it back whole. A pipe may bring a byte at a time.
+    pub(super) fn detect<R: Read>(mut source: R) -> io::Result<(Self, Chain<Cursor<Vec<u8>>, R>)> {
+        let mut start = Vec::new();
+        source.by_ref().take(MARK).read_to_end(&mut start)?;
+        Ok((Self::of(&start), Cursor::new(start).chain(source)))
+    }
 }
 
 /// Decompresses a stream whose kind its first bytes tell; several gzip members or zstd frames in a row
 /// are one stream.
 pub(super) fn decompressed<'a>(source: impl Read + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
     let mut source = BufReader::with_capacity(BUFFER, source);
-    let compression = Compression::of(source.fill_buf()?);
-    let stream: Box<dyn Read + 'a> = match compression {
+    // Mostly one read brings enough, and then nothing stands between the stream and its decoder.
+    if source.fill_buf()?.len() as u64 >= MARK {
+        let compression = Compression::of(source.buffer());
+        return Ok((compression, decoder(compression, source)?));
+    }
+    let (compression, source) = Compression::detect(source)?;
+    Ok((compression, decoder(compression, BufReader::with_capacity(BUFFER, source))?))
+}
+
+fn decoder<'a>(compression: Compression, source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(source)?),
-    };
-    Ok((compression, stream))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dripping<'a>(&'a [u8]);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.len().min(buffer.len()).min(1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn a_stream_that_comes_byte_by_byte_is_known_for_what_it_is() {
+        let zstd = zstd::stream::encode_all(&b"content"[..], 0).unwrap();
+        for (bytes, kind) in [(&zstd[..], Compression::Zstd), (b"content", Compression::None)] {
+            let (found, mut stream) = decompressed(Dripping(bytes)).unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            assert_eq!((found, text.as_str()), (kind, "content"));
+        }
+        let (found, mut stream) = decompressed(Dripping(b"ab")).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!((found, text.as_str()), (Compression::None, "ab"));
+    }
 }

@@ -21,13 +21,15 @@ pub mod registry;
 mod store;
 mod unpacked;
 
+pub use archive::{Destination, SaveFormat, SaveOptions, save};
+pub use compression::Compression;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;
 pub use platform::Platform;
 pub use reference::ImageName;
-pub use store::{Image, Store, Summary};
+pub use store::{Image, Import, Imported, Store, Summary};
 
 use std::path::PathBuf;
 

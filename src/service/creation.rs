@@ -57,6 +57,15 @@ pub fn remove_image(roots: &Roots, name: &str) -> Result<(), Error> {
     Ok(store.remove(name)?)
 }
 
+/// Keeps every image from being removed until the returned file is closed; a removal waits for it.
+///
+/// # Errors
+/// Names the lock file.
+pub fn hold_images(roots: &Roots) -> Result<File, Error> {
+    make_private(&roots.instances())?;
+    pin_images(roots, FlockOperation::LockShared)
+}
+
 fn pin_images(roots: &Roots, operation: FlockOperation) -> Result<File, Error> {
     let path = roots.instances().join(".lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);

@@ -26,7 +26,7 @@ pub mod supervisor;
 mod wish;
 
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
-pub use creation::{create, remove_image};
+pub use creation::{create, hold_images, remove_image};
 pub use error::{Error, NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
 pub use instance::Instance;
 pub use name::{InstanceName, InvalidName};

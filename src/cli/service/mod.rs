@@ -3,6 +3,7 @@
 mod attach;
 mod exec;
 mod images;
+mod import;
 mod inspect;
 mod lifecycle;
 mod limits;
@@ -13,6 +14,7 @@ mod progress;
 mod ps;
 mod pull;
 mod run;
+mod save;
 mod stats;
 mod values;
 
@@ -53,6 +55,8 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Load(images::Load),
+    Save(save::Save),
+    Import(import::Import),
     Images(images::Images),
     Rmi(images::Rmi),
     Unpack(images::Unpack),
@@ -128,6 +132,8 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Login(command) => command.run(),
         Command::Logout(command) => command.run(),
         Command::Load(command) => command.run(&roots),
+        Command::Save(command) => command.run(&roots),
+        Command::Import(command) => command.run(&roots),
         Command::Images(command) => command.run(&roots),
         Command::Rmi(command) => command.run(&roots),
         Command::Unpack(command) => command.run(&roots),

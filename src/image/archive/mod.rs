@@ -4,8 +4,10 @@
 mod docker;
 mod files;
 mod oci;
+mod save;
 
 pub(super) use oci::{REF_NAME, check_layer_count};
+pub use save::{Destination, SaveFormat, SaveOptions, save};
 
 use super::store::blobs::{Staged, Staging};
 use super::{Error, ImageName, Source};

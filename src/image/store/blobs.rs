@@ -39,13 +39,17 @@ impl Staging {
         Ok(Self { directory })
     }
 
+    /// A blob that is written piece by piece.
+    pub(in crate::image) fn incoming(&self) -> Result<Incoming, Error> {
+        let path = self.directory.join(format!("incoming{}", random_suffix()?));
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = Hashing::new(file.map_err(Error::file("create", &path))?);
+        Ok(Incoming { path, file })
+    }
+
     /// Writes a stream to its end.
     pub(in crate::image) fn stage(&self, mut stream: impl Read, what: &str) -> Result<Staged, Error> {
-        let mut temporary = self.directory.join("incoming").into_os_string();
-        temporary.push(random_suffix()?);
-        let path = PathBuf::from(temporary);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
-        let mut file = Hashing::new(file.map_err(Error::file("create", &path))?);
+        let Incoming { path, mut file } = self.incoming()?;
         let mut buffer = vec![0; BUFFER];
         loop {
             match stream.read(&mut buffer) {
@@ -63,6 +67,34 @@ impl Staging {
     }
 }
 
+/// A blob that is being written, its digest taken meanwhile.
+#[derive(Debug)]
+pub(in crate::image) struct Incoming {
+    path: PathBuf,
+    file: Hashing<File>,
+}
+
+impl Incoming {
+    pub(in crate::image) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(in crate::image) fn finish(self) -> Staged {
+        let (digest, size) = self.file.finish();
+        Staged { path: self.path, digest, size }
+    }
+}
+
+impl Write for Incoming {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         // The next load removes what stays.
@@ -70,7 +102,7 @@ impl Drop for Staging {
     }
 }
 
-fn random_suffix() -> Result<String, Error> {
+pub(in crate::image) fn random_suffix() -> Result<String, Error> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::invalid("random numbers of the kernel", error.to_string()))?;

@@ -1,8 +1,11 @@
 //! The content store: an OCI image layout at `ROOT/images`, and the layers unpacked from it.
 
 pub(in crate::image) mod blobs;
+mod import;
 mod index;
 pub(in crate::image) mod ingest;
+
+pub use import::{Import, Imported};
 
 use super::archive;
 use super::bundle;
@@ -332,7 +335,7 @@ impl Image {
         std::iter::once(self.manifest.config()).chain(self.manifest.layers()).map(digest_of).collect()
     }
 
-    fn layers(&self) -> Result<Vec<Layer>, Error> {
+    pub(in crate::image) fn layers(&self) -> Result<Vec<Layer>, Error> {
         let diff_ids = self.config.rootfs().diff_ids();
         let descriptors = self.manifest.layers();
         if diff_ids.len() != descriptors.len() {
