@@ -6,6 +6,9 @@ const BUFFER: usize = 256 << 10;
 /// How much of a stream tells its kind.
 const MARK: u64 = 4;
 
+/// A stream of which the beginning was read already, from its beginning.
+pub(super) type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -29,7 +32,7 @@ impl Compression {
     }
 
     /// Looks at the beginning of a stream, and gives it back whole. A pipe may bring a byte at a time.
-    pub(super) fn detect<R: Read>(mut source: R) -> io::Result<(Self, Chain<Cursor<Vec<u8>>, R>)> {
+    pub(super) fn detect<R: Read>(mut source: R) -> io::Result<(Self, Whole<R>)> {
         let mut start = Vec::new();
         source.by_ref().take(MARK).read_to_end(&mut start)?;
         Ok((Self::of(&start), Cursor::new(start).chain(source)))

@@ -90,7 +90,7 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": kind, "digest": sha256(bytes), "size": bytes.len()})
 }
 
-fn manifest(config: &[u8], layer: Value) -> Value {
+fn manifest(config: &[u8], layer: &Value) -> Value {
     let config = descriptor("application/vnd.oci.image.config.v1+json", config);
     json!({"schemaVersion": 2, "config": config, "layers": [layer]})
 }
@@ -119,7 +119,7 @@ fn a_zstd_chunked_layer_is_read_as_the_zstd_that_it_is() {
     });
     let config = config_of(&[&plain]);
     let name = json!({"org.opencontainers.image.ref.name": "chunked:1"});
-    let images = [(manifest(&config, entry), vec![&config[..], &layer], name)];
+    let images = [(manifest(&config, &entry), vec![&config[..], &layer], name)];
     let directory = layout(&scratch.path().join("layout"), &images);
     load(&scratch, &directory);
     runs(&scratch, "chunked:1");
@@ -142,7 +142,7 @@ fn images_without_a_name_load_beside_others_and_are_known_by_their_digest() {
     let configs: Vec<Vec<u8>> = layers.iter().map(|layer| config_of(&[layer])).collect();
     let image = |at: usize, note: Value| {
         let layer = descriptor("application/vnd.oci.image.layer.v1.tar", &layers[at]);
-        (manifest(&configs[at], layer), vec![&configs[at][..], &layers[at]], note)
+        (manifest(&configs[at], &layer), vec![&configs[at][..], &layers[at]], note)
     };
     let name = json!({"io.containerd.image.name": "docker.io/library/named:1"});
     let images = [image(0, name), image(1, Value::Null), image(2, Value::Null)];
