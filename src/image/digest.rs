@@ -45,6 +45,7 @@ impl FromStr for Digest {
 }
 
 /// Passes bytes on and counts and digests them.
+#[derive(Debug)]
 pub(super) struct Hashing<T> {
     inner: T,
     hasher: Sha256,

@@ -23,6 +23,8 @@ pub mod registry;
 mod store;
 mod unpack;
 
+pub use archive::{Destination, SaveFormat, SaveOptions, save};
+pub use compression::Compression;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
@@ -32,8 +34,8 @@ pub use platform::Platform;
 pub use progress::{BlobState, Event, Progress};
 pub use reference::ImageName;
 pub use store::{
-    CheckOptions, Details, Finding, HistoryEntry, Image, InUse, LayerDetails, LoadOptions, Removed, Report,
-    Store, StoreUsage, Summary, Usage, disk_bytes,
+    CheckOptions, Details, Finding, HistoryEntry, Image, Import, Imported, InUse, LayerDetails, LoadOptions,
+    Removed, Report, Store, StoreUsage, Summary, Usage, disk_bytes,
 };
 
 use std::path::PathBuf;

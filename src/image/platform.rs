@@ -106,6 +106,13 @@ impl Platform {
         }
     }
 
+    /// Writes it into an image's configuration.
+    pub(super) fn state_in(&self, config: &mut ImageConfiguration) {
+        config.set_os(self.os.as_str().into());
+        config.set_architecture(self.architecture.as_str().into());
+        config.set_variant(self.variant.clone());
+    }
+
     fn lacking(&self, what: &str, offered: String) -> Error {
         Error::Platform { what: what.to_owned(), wanted: self.to_string(), offered }
     }

@@ -54,6 +54,15 @@ fn in_use(instances: &[Instance]) -> InUse {
     }
 }
 
+/// Keeps every image from being removed until the returned file is closed; a removal waits for it.
+///
+/// # Errors
+/// Names the lock file.
+pub fn hold_images(roots: &Roots) -> Result<File, Error> {
+    make_private(&roots.instances())?;
+    pin_images(roots, FlockOperation::LockShared)
+}
+
 /// Shared by creations of instances; a removal of images waits for all of them.
 pub(super) fn pin_images(roots: &Roots, operation: FlockOperation) -> Result<File, Error> {
     let path = roots.instances().join(".lock");

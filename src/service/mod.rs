@@ -29,7 +29,7 @@ mod wish;
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
 pub use creation::create;
 pub use error::{Error, NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
-pub use images::{DiskUsage, check_images, disk_usage, prune_images, remove_image};
+pub use images::{DiskUsage, check_images, disk_usage, hold_images, prune_images, remove_image};
 pub use instance::Instance;
 pub use name::{InstanceName, InvalidName};
 pub use options::{Bind, Capabilities, Device, Options, Seccomp, Tmpfs};

@@ -18,6 +18,9 @@ pub(super) struct Load {
     /// Archive or directory; - or nothing is standard input
     #[arg(value_name = "FILE|DIR")]
     source: Option<PathBuf>,
+    /// The same, as docker load has it
+    #[arg(long, short, value_name = "FILE|DIR", conflicts_with = "source")]
+    input: Option<PathBuf>,
     /// Name for an image that has none of its own
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Option<String>,
@@ -35,7 +38,7 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let source = match self.source {
+        let source = match self.source.or(self.input) {
             Some(path) if path.as_os_str() != "-" => Source::Path(path),
             _ => Source::Stdin,
         };

@@ -6,6 +6,7 @@ mod exec;
 mod fsck;
 mod history;
 mod images;
+mod import;
 mod inspect;
 mod layer_limits;
 mod lifecycle;
@@ -19,6 +20,7 @@ mod ps;
 mod pull;
 mod removal;
 mod run;
+mod save;
 mod stats;
 mod tag;
 mod unpack;
@@ -61,6 +63,8 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Load(load::Load),
+    Save(save::Save),
+    Import(import::Import),
     Images(images::Images),
     History(history::History),
     Tag(tag::Tag),
@@ -141,6 +145,8 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Login(command) => command.run(),
         Command::Logout(command) => command.run(),
         Command::Load(command) => command.run(&roots),
+        Command::Save(command) => command.run(&roots),
+        Command::Import(command) => command.run(&roots),
         Command::Images(command) => command.run(&roots),
         Command::Rmi(command) => command.run(&roots),
         Command::Prune(command) => command.run(&roots),

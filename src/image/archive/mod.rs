@@ -7,9 +7,11 @@
 mod docker;
 mod files;
 mod oci;
+mod save;
 
 pub(super) use files::{Content, Files};
 pub(super) use oci::REF_NAME;
+pub use save::{Destination, SaveFormat, SaveOptions, save};
 
 use super::store::blobs::Staged;
 use super::{Digest, Error, ImageName, Source};

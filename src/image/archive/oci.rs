@@ -7,7 +7,7 @@ use super::{Found, FoundLayer, Manifest, check};
 use oci_spec::image::{Descriptor, ImageIndex};
 
 /// containerd and Docker state the full name here, `ref.name` often holds a tag alone.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 pub(in crate::image) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Indexes may point to indexes; no real one does so more often.
@@ -20,22 +20,21 @@ pub(super) fn read(files: &Files<'_>, stem: &Option<String>) -> Result<Vec<Found
         return Err(Error::invalid(what, "is no index"));
     };
     let mut found = Vec::new();
-    for descriptor in images_of(&index, &what)? {
-        let name = name_of(descriptor, stem.as_deref());
+    let images = images_of(&index, &what)?;
+    for descriptor in &images {
+        // The file's name is that of one image alone.
+        let name = name_of(descriptor, stem.as_deref().filter(|_| images.len() == 1 || has_name(descriptor)));
         found.push(image(files, descriptor, name, 0)?);
     }
     Ok(found)
 }
 
-/// Unnamed entries of several platforms are one image; named ones are images of their own.
+/// Unnamed entries of several platforms are one image; named ones are images of their own, and so are unnamed
+/// ones that state no platform beside others.
 fn images_of<'a>(index: &'a ImageIndex, what: &str) -> Result<Vec<&'a Descriptor>, Error> {
-    let named = |descriptor: &&Descriptor| {
-        descriptor
-            .annotations()
-            .as_ref()
-            .is_some_and(|notes| notes.contains_key(REF_NAME) || notes.contains_key(CONTAINERD_NAME))
-    };
-    let images: Vec<&Descriptor> = index.manifests().iter().filter(named).collect();
+    let own =
+        |entry: &&Descriptor| has_name(entry) || index.manifests().len() > 1 && entry.platform().is_none();
+    let images: Vec<&Descriptor> = index.manifests().iter().filter(own).collect();
     match images.is_empty() {
         true if index.manifests().is_empty() => Ok(Vec::new()),
         true => Platform::host().choose(index, what).map(|only| vec![only]),
@@ -43,11 +42,21 @@ fn images_of<'a>(index: &'a ImageIndex, what: &str) -> Result<Vec<&'a Descriptor
     }
 }
 
+fn has_name(descriptor: &Descriptor) -> bool {
+    let notes = descriptor.annotations().as_ref();
+    notes.is_some_and(|notes| notes.contains_key(REF_NAME) || notes.contains_key(CONTAINERD_NAME))
+}
+
 fn name_of(descriptor: &Descriptor, stem: Option<&str>) -> Option<ImageName> {
     let notes = descriptor.annotations().as_ref();
     let note = |key: &str| notes.and_then(|notes| notes.get(key)).filter(|note| !note.is_empty());
-    if let Some(name) = note(CONTAINERD_NAME).and_then(|name| name.parse().ok()) {
-        return Some(name);
+    let full: Option<ImageName> = note(CONTAINERD_NAME).and_then(|name| name.parse().ok());
+    if let Some(name) = full {
+        // umoci gives an entry that it copies another `ref.name` and leaves the other note as it was.
+        let agrees = |text: &str| Some(text) == name.tag() || text == name.full() || text == name.familiar();
+        if note(REF_NAME).is_none_or(|text| agrees(text)) {
+            return Some(name);
+        }
     }
     match note(REF_NAME) {
         Some(name) if name.contains(['/', ':']) => name.parse().ok(),

@@ -1,9 +1,12 @@
 //! An image's configuration and the user's overrides become a runtime spec: image-spec conversion.md.
 
+mod change;
 mod process;
 mod signal;
 mod user;
+mod words;
 
+pub(super) use change::apply_all as apply_changes;
 pub(super) use signal::stop_signal;
 
 use super::Error;

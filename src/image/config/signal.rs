@@ -11,7 +11,7 @@ pub(in crate::image) fn stop_signal(image: &ImageConfiguration) -> i32 {
     stated.and_then(parse).unwrap_or(libc::SIGTERM)
 }
 
-fn parse(text: &str) -> Option<i32> {
+pub(super) fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=RTMAX).contains(&number).then_some(number);
     }

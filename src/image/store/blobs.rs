@@ -96,6 +96,11 @@ pub(in crate::image) struct Incoming {
 }
 
 impl Incoming {
+    /// Where it is being written.
+    pub(in crate::image) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// All of it is there.
     pub(in crate::image) fn finish(self) -> Staged {
         let (digest, size) = self.file.finish();

@@ -1,13 +1,11 @@
 //! From an archive into the store: every layer is copied, digested, decompressed and unpacked in one pass, and
 //! several at once.
-use super::super::archive::{self, Content, Files, Found, FoundLayer, Manifest};
+use super::super::archive::{self, Content, Files, Found, FoundLayer};
 use super::super::parallel::{self, Abandon};
 use super::super::progress::{BlobState, Progress};
 use super::super::unpack::{Done, Layer, Watched, workers};
 use super::super::{Error, ImageName, Source};
 use super::blobs::{Incoming, Staged, Staging};
-use super::index::Entry;
-use super::lease::Lease;
 use super::{Store, Summary};
 use std::collections::HashMap;
 use std::fs::File;
@@ -41,14 +39,9 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<Vec<Summary>, Error> {
         let tag: Option<ImageName> = options.tag.as_deref().map(str::parse).transpose()?;
-        let staging = {
-            let _lock = self.lock()?;
-            Staging::sweep(&self.layout)?;
-            Staging::new(&self.layout)?
-        };
+        let (staging, lease) = self.staging()?;
         let files = Files::open(source, &staging)?;
         let mut found = archive::read(&files, source, tag.as_ref())?;
-        let lease = self.lease()?;
         let diff_ids = found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
         self.hold(&lease, diff_ids)?;
         self.unpacked.sweep()?;
@@ -58,29 +51,6 @@ impl Store {
             image.take(&layers, &files)?;
         }
         self.establish(&found, &lease)
-    }
-
-    /// Gives everything its name.
-    fn establish(&self, found: &[Found], lease: &Lease) -> Result<Vec<Summary>, Error> {
-        self.sync()?;
-        let _lock = self.lock()?;
-        let mut entries = super::index::read(&self.layout)?;
-        let mut loaded = Vec::with_capacity(found.len());
-        for image in found {
-            let Manifest::Staged(manifest) = &image.manifest else { continue };
-            let blobs: Vec<&Staged> = image.blobs.iter().chain([manifest]).collect();
-            lease.add(blobs.iter().map(|blob| &blob.digest))?;
-            for blob in blobs {
-                self.blobs.commit(blob)?;
-            }
-            let (digest, size) = (manifest.digest.clone(), manifest.size);
-            let entry = Entry::new(image.name.clone(), digest, size, &image.media_type, None)?;
-            super::index::put(&mut entries, entry.clone());
-            loaded.push(entry);
-        }
-        self.blobs.sync()?;
-        super::index::write(&self.layout, &entries)?;
-        loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
     }
 }
 

@@ -4,7 +4,9 @@ pub(in crate::image) mod blobs;
 mod check;
 mod collect;
 mod details;
+mod establish;
 mod image;
+mod import;
 mod index;
 pub(in crate::image) mod ingest;
 mod lease;
@@ -31,6 +33,7 @@ pub use collect::{InUse, Removed};
 pub use details::{Details, HistoryEntry, LayerDetails, StoreUsage, Usage, disk_bytes};
 pub(in crate::image) use image::layers_of;
 pub use image::{Image, Summary};
+pub use import::{Import, Imported};
 pub use load::LoadOptions;
 
 /// image-spec image-layout.md#oci-layout-file
