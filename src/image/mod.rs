@@ -24,7 +24,7 @@ mod unpacked;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
-pub use overlay::mount_overlay;
+pub use overlay::{Overlay, Upper, merged_layers};
 pub use platform::Platform;
 pub use reference::ImageName;
 pub use store::{Image, Store, Summary};

@@ -23,6 +23,7 @@ mod size;
 mod spec;
 mod state;
 pub mod supervisor;
+mod userns;
 mod wish;
 
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
@@ -35,4 +36,5 @@ pub use restart::{Ended, Next, RestartPolicy, Streak, UnknownPolicy};
 pub use roots::Roots;
 pub use size::size_in_words;
 pub use state::{Exit, LastExit, State, Status, elapsed_since};
-pub use wish::{Limits, Wish};
+pub use userns::UserNamespace;
+pub use wish::{Limits, UpperKind, Wish};

@@ -2,7 +2,8 @@
 use super::listing::print_json;
 use crate::cgroup::Stats;
 use crate::network::{Mode, PublishedPort};
-use crate::service::{Instance, LastExit, Limits, RestartPolicy, Roots, Status, reconcile};
+use crate::sandbox::IdRange;
+use crate::service::{Instance, LastExit, Limits, RestartPolicy, Roots, Status, UpperKind, reconcile};
 use clap::Args;
 use oci_spec::runtime::{Mount, Spec};
 use serde::Serialize;
@@ -47,6 +48,9 @@ struct Document {
     veth: Option<String>,
     ports: Vec<PublishedPort>,
     mounts: Vec<Mount>,
+    /// Ids of the host that are its own.
+    userns: Option<IdRange>,
+    upper: UpperKind,
     labels: BTreeMap<String, String>,
     terminal: bool,
     init: bool,
@@ -110,6 +114,8 @@ fn document(instance: &Instance) -> Result<Document, crate::service::Error> {
         network: wish.network,
         ports: wish.ports,
         labels: wish.labels,
+        userns: wish.userns,
+        upper: wish.upper,
         terminal: wish.terminal,
         init: wish.init,
         remove: wish.remove,
