@@ -8,6 +8,7 @@
 
 mod archive;
 mod bundle;
+mod change;
 mod compression;
 mod config;
 mod digest;
@@ -20,14 +21,17 @@ mod reference;
 pub mod registry;
 mod store;
 mod unpacked;
+mod upper;
 
+pub use change::ConfigChange;
 pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use overlay::{Overlay, Upper, merged_layers};
 pub use platform::Platform;
 pub use reference::ImageName;
-pub use store::{Image, Store, Summary};
+pub use store::{Commit, Image, Store, Summary};
+pub use upper::{Difference, DifferenceKind, UpperDirectory, differences};
 
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@
 //! killed gets a new one that takes over the running processes.
 
 mod client;
+mod commit;
 mod control;
 mod creation;
 mod durable;
@@ -27,6 +28,7 @@ mod userns;
 mod wish;
 
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
+pub use commit::{CommitOptions, commit, diff};
 pub use creation::{create, remove_image};
 pub use error::{Error, NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
 pub use instance::Instance;

@@ -4,7 +4,7 @@ mod process;
 mod signal;
 mod user;
 
-pub(super) use signal::stop_signal;
+pub(super) use signal::{is_signal, stop_signal};
 
 use super::Error;
 use crate::sandbox::default_spec::instance_default;

@@ -11,6 +11,11 @@ pub(in crate::image) fn stop_signal(image: &ImageConfiguration) -> i32 {
     stated.and_then(parse).unwrap_or(libc::SIGTERM)
 }
 
+/// Whether a text is the name or number of a signal.
+pub(in crate::image) fn is_signal(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=RTMAX).contains(&number).then_some(number);

@@ -11,10 +11,12 @@ mod metadata;
 mod place;
 mod sparse;
 mod whiteout;
+mod write;
 
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
 pub(super) use whiteout::Whiteouts;
+pub(super) use write::write;
 
 use super::Error;
 

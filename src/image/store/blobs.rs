@@ -63,6 +63,21 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// Makes a blob of what `fill` writes, and returns what that returns.
+    pub(super) fn write<T>(
+        &self,
+        fill: impl FnOnce(&mut Hashing<File>) -> Result<T, Error>,
+    ) -> Result<(Staged, T), Error> {
+        let path = self.directory.join(format!("outgoing{}", random_suffix()?));
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = Hashing::new(file.map_err(Error::file("create", &path))?);
+        let made = fill(&mut file)?;
+        let (digest, size) = file.finish();
+        Ok((Staged { path, digest, size }, made))
+    }
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         // The next load removes what stays.

@@ -1,6 +1,7 @@
 //! The content store: an OCI image layout at `ROOT/images`, and the layers unpacked from it.
 
 pub(in crate::image) mod blobs;
+mod commit;
 mod index;
 pub(in crate::image) mod ingest;
 
@@ -11,6 +12,7 @@ use super::manifest::{Document, digest_of, parse_config};
 use super::unpacked::{Layer, Unpacked};
 use super::{Digest, Error, ImageName, Platform, Source};
 use blobs::{Blobs, Staging};
+pub use commit::Commit;
 use index::Entry;
 use ingest::Ingest;
 use oci_spec::image::{ImageConfiguration, ImageManifest};

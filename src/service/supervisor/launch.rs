@@ -192,6 +192,22 @@ impl Incarnation {
         Ok(self.container.kill(signal, false)?)
     }
 
+    /// Freezes all of it; one that is frozen already stays so.
+    pub(super) fn pause(&self) -> Result<(), Error> {
+        match self.container.status()? {
+            container::Status::Paused => Ok(()),
+            _ => Ok(self.container.pause()?),
+        }
+    }
+
+    /// Thaws it; one that is not frozen goes on.
+    pub(super) fn resume(&self) -> Result<(), Error> {
+        match self.container.status()? {
+            container::Status::Paused => Ok(self.container.resume()?),
+            _ => Ok(()),
+        }
+    }
+
     /// Kills everything in it.
     pub(super) fn kill(&self) {
         if let Some(cgroup) = self.container.cgroup() {

@@ -1,0 +1,148 @@
+//! `wharf commit`: an image of another one and what an instance of it has written.
+use super::super::change::{ConfigChange, apply};
+use super::super::digest::Hashing;
+use super::super::layer;
+use super::super::upper::UpperDirectory;
+use super::blobs::{Staged, Staging};
+use super::{Entry, Error, Image, ImageName, Store, Summary, digest_of, index};
+use flate2::write::GzEncoder;
+use oci_spec::image::{Descriptor, MediaType};
+use serde_json::{Map, Value, json};
+use std::time::SystemTime;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// What a new image is made of.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    /// Name of the new image.
+    pub name: &'a ImageName,
+    /// Digest of the manifest of the instance's image.
+    pub parent: &'a str,
+    /// What the instance has written.
+    pub upper: &'a UpperDirectory<'a>,
+    /// What was executed in it, for the history.
+    pub created_by: &'a str,
+    /// Who makes the image.
+    pub author: Option<&'a str>,
+    /// Why, for the history.
+    pub message: Option<&'a str>,
+    /// What the configuration says otherwise than the parent's.
+    pub changes: &'a [ConfigChange],
+}
+
+impl Store {
+    /// Makes an image. One that has the name already loses it. `spoiled` is asked when all has been read: it
+    /// gives a reason to throw it away when the instance was not left alone.
+    ///
+    /// # Errors
+    /// Names what cannot be read or written; the store is as it was before.
+    pub fn commit(
+        &self,
+        commit: &Commit<'_>,
+        spoiled: impl Fn() -> Option<&'static str>,
+    ) -> Result<Summary, Error> {
+        if commit.name.digest().is_some() {
+            let reason = "has a digest, which follows from what the image will be; name a tag".to_owned();
+            return Err(Error::Reference { text: commit.name.to_string(), reason });
+        }
+        let _lock = self.lock()?;
+        let parent = self.parent(commit.parent)?;
+        let staging = Staging::new(&self.layout)?;
+        let (layer, diff_id) = staging.write(|blob| {
+            let mut gzip = GzEncoder::new(blob, flate2::Compression::default());
+            let (diff_id, _) = layer::write(commit.upper, Hashing::new(&mut gzip))?.finish();
+            gzip.try_finish().map_err(unwritable)?;
+            Ok(diff_id)
+        })?;
+        if let Some(reason) = spoiled() {
+            return Err(Error::invalid("the instance", format!("{reason} while it was read; nothing was committed")));
+        }
+        let config = self.config(&parent, commit, &diff_id.to_string())?;
+        let config = stage_json(&staging, &config)?;
+        let manifest = stage_json(&staging, &manifest(&parent, &config, &layer))?;
+        for blob in [&layer, &config, &manifest] {
+            self.blobs.commit(blob)?;
+        }
+        self.blobs.sync()?;
+        let mut entries = index::read(&self.layout)?;
+        let name = Some(commit.name.clone());
+        let entry = Entry::new(name, manifest.digest.clone(), manifest.size, MANIFEST, None)?;
+        index::put(&mut entries, entry.clone());
+        index::write(&self.layout, &entries)?;
+        Ok(self.read(&entry)?.summary())
+    }
+
+    /// The image an instance was made of, whatever has its name by now, and all of it.
+    fn parent(&self, digest: &str) -> Result<Image, Error> {
+        let entry = Entry::new(None, digest.parse()?, 0, MANIFEST, None)?;
+        let whole = self.read(&entry).and_then(|image| {
+            image.blobs()?.iter().try_for_each(|blob| self.blobs.reader(blob).map(drop))?;
+            Ok(image)
+        });
+        whole.map_err(|error| {
+            Error::invalid(format!("image {digest}"), format!("is no longer whole in the store ({error}); load or pull it again"))
+        })
+    }
+
+    /// The parent's configuration with all it says, also what no specification knows.
+    fn config(&self, parent: &Image, commit: &Commit<'_>, diff_id: &str) -> Result<Value, Error> {
+        let what = || format!("the config of {}", parent.reference);
+        let bytes = self.blobs.document(&digest_of(parent.manifest.config())?)?;
+        let mut config: Map<String, Value> = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(what(), format!("is malformed: {error}")))?;
+        let created = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let mut history = json!({ "created": created, "created_by": commit.created_by });
+        for (key, text) in [("author", commit.author), ("comment", commit.message)] {
+            history.as_object_mut().zip(text).map(|(entry, text)| entry.insert(key.to_owned(), json!(text)));
+        }
+        config.insert("created".to_owned(), json!(created));
+        if let Some(author) = commit.author {
+            config.insert("author".to_owned(), json!(author));
+        }
+        let mut diff_ids = parent.config.rootfs().diff_ids().clone();
+        diff_ids.push(diff_id.to_owned());
+        config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+        let mut entries = config.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
+        entries.push(history);
+        config.insert("history".to_owned(), Value::Array(entries));
+        let mut process = config.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
+        apply(&mut process, commit.changes);
+        config.insert("config".to_owned(), Value::Object(process));
+        Ok(Value::Object(config))
+    }
+}
+
+fn manifest(parent: &Image, config: &Staged, layer: &Staged) -> Value {
+    let descriptor = |kind: &str, blob: &Staged| {
+        json!({ "mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size })
+    };
+    let mut layers: Vec<Value> = parent.manifest.layers().iter().map(|layer| json!(in_oci_words(layer))).collect();
+    layers.push(descriptor(LAYER, layer));
+    json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, config), "layers": layers })
+}
+
+/// The same layer in a manifest of OCI's, which readers want to be of one family.
+fn in_oci_words(layer: &Descriptor) -> Descriptor {
+    let kind = match layer.media_type().to_string().as_str() {
+        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::ImageLayerZstd,
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => MediaType::ImageLayerNonDistributableGzip,
+        _ => return layer.clone(),
+    };
+    let mut layer = layer.clone();
+    layer.set_media_type(kind);
+    layer
+}
+
+fn stage_json(staging: &Staging, value: &Value) -> Result<Staged, Error> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::invalid("a document of the image", error.to_string()))?;
+    staging.stage(&bytes[..], "a document of the image")
+}
+
+fn unwritable(source: std::io::Error) -> Error {
+    Error::File { action: "write", path: "the layer".to_owned(), source }
+}
