@@ -108,7 +108,9 @@ pub(super) fn apply(config: &mut Map<String, Value>, changes: &[ConfigChange]) {
                     config.remove("Cmd");
                 }
             }
-            ConfigChange::Env(pairs) => pairs.iter().for_each(|(key, value)| set_variable(config, key, value)),
+            ConfigChange::Env(pairs) => {
+                pairs.iter().for_each(|(key, value)| set_variable(config, key, value));
+            }
             ConfigChange::Label(pairs) => {
                 for (key, value) in pairs {
                     put(config, "Labels", key, json!(value));
@@ -184,8 +186,20 @@ mod tests {
 
     #[test]
     fn what_is_no_instruction_is_refused_with_those_that_are() {
-        for text in ["", "CMD", "RUN x", "ENV", "ENV A", "ENV A=1 B", "EXPOSE x", "EXPOSE 0", "USER a b", "LABEL 'a=b",
-            "STOPSIGNAL NOPE", "FROM x"] {
+        for text in [
+            "",
+            "CMD",
+            "RUN x",
+            "ENV",
+            "ENV A",
+            "ENV A=1 B",
+            "EXPOSE x",
+            "EXPOSE 0",
+            "USER a b",
+            "LABEL 'a=b",
+            "STOPSIGNAL NOPE",
+            "FROM x",
+        ] {
             let error = text.parse::<ConfigChange>().unwrap_err().to_string();
             assert!(error.starts_with("--change "), "{error}");
         }
@@ -195,7 +209,15 @@ mod tests {
     #[test]
     fn changes_are_made_in_order_and_leave_the_rest() {
         let mut config = json!({"Cmd": ["old"], "Env": ["A=0", "P=1"], "WorkingDir": "/srv", "Labels": null});
-        let changes = ["ENTRYPOINT [\"e\"]", "ENV A=1", "WORKDIR sub", "WORKDIR x", "LABEL a=b", "EXPOSE 80", "USER app"];
+        let changes = [
+            "ENTRYPOINT [\"e\"]",
+            "ENV A=1",
+            "WORKDIR sub",
+            "WORKDIR x",
+            "LABEL a=b",
+            "EXPOSE 80",
+            "USER app",
+        ];
         let changes: Vec<ConfigChange> = changes.iter().map(|text| parse(text)).collect();
         apply(config.as_object_mut().unwrap(), &changes);
         let expected = json!({"Entrypoint": ["e"], "Env": ["P=1", "A=1"], "WorkingDir": "/srv/sub/x",

@@ -26,7 +26,9 @@ struct Extent {
 
 /// A text or pair of numbers that is no range.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no range of ids START:SIZE, such as 100000:65536, without the host's root and below 4294967295")]
+#[error(
+    "{0:?} is no range of ids START:SIZE, such as 100000:65536, without the host's root and below 4294967295"
+)]
 pub struct InvalidRange(String);
 
 impl IdRange {
@@ -93,8 +95,11 @@ impl FromStr for IdRange {
     type Err = InvalidRange;
 
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
-        let numbers = text.split_once(':').and_then(|(start, size)| Some((start.parse().ok()?, size.parse().ok()?)));
-        numbers.and_then(|(start, size)| Self::new(start, size).ok()).ok_or_else(|| InvalidRange(text.to_owned()))
+        let numbers =
+            text.split_once(':').and_then(|(start, size)| Some((start.parse().ok()?, size.parse().ok()?)));
+        numbers
+            .and_then(|(start, size)| Self::new(start, size).ok())
+            .ok_or_else(|| InvalidRange(text.to_owned()))
     }
 }
 
@@ -119,8 +124,14 @@ mod tests {
     #[test]
     fn ids_are_mapped_both_ways_within_the_range_alone() {
         let range: IdRange = "100000:65536".parse().unwrap();
-        assert_eq!((range.to_host(0), range.to_host(65535), range.to_host(65536)), (Some(100_000), Some(165_535), None));
-        assert_eq!((range.to_inside(100_000), range.to_inside(99_999), range.to_inside(165_536)), (Some(0), None, None));
+        assert_eq!(
+            (range.to_host(0), range.to_host(65535), range.to_host(65536)),
+            (Some(100_000), Some(165_535), None)
+        );
+        assert_eq!(
+            (range.to_inside(100_000), range.to_inside(99_999), range.to_inside(165_536)),
+            (Some(0), None, None)
+        );
     }
 
     #[test]

@@ -135,7 +135,8 @@ fn fill(
     rustix::fs::chmod(&upper, mode).map_err(Error::file("chmod", &upper))?;
     for made in [&upper, &work] {
         let (uid, gid) = (Uid::from_raw(wish.root_id()), Gid::from_raw(wish.root_id()));
-        chownat(CWD, made, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(Error::file("chown", made))?;
+        chownat(CWD, made, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(Error::file("chown", made))?;
     }
     let runtime_spec = {
         let root = merged_layers(&wish.layers, &directory.join("merged"))?;

@@ -86,8 +86,9 @@ fn free_range(taken: &[IdRange]) -> Result<IdRange, Error> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::system("get random bytes")(std::io::Error::other(error.to_string())))?;
-    free_range_from(u32::from_le_bytes(bytes), taken)
-        .ok_or_else(|| Error::option("--userns", "every range of the host's container ids is taken; give START:SIZE"))
+    free_range_from(u32::from_le_bytes(bytes), taken).ok_or_else(|| {
+        Error::option("--userns", "every range of the host's container ids is taken; give START:SIZE")
+    })
 }
 
 fn free_range_from(place: u32, taken: &[IdRange]) -> Option<IdRange> {
@@ -119,7 +120,9 @@ pub(super) fn set(linux: &mut Linux, range: IdRange) {
         .set_namespaces(Some(namespaces))
         .set_uid_mappings(Some(range.mappings()))
         .set_gid_mappings(Some(range.mappings()));
-    if let Some(groups) = linux.sysctl_mut().as_mut().and_then(|keys| keys.get_mut("net.ipv4.ping_group_range")) {
+    if let Some(groups) =
+        linux.sysctl_mut().as_mut().and_then(|keys| keys.get_mut("net.ipv4.ping_group_range"))
+    {
         // The kernel takes only groups that the namespace has.
         *groups = format!("0 {}", range.size() - 1);
     }
@@ -136,7 +139,9 @@ mod tests {
         let taken = [first, "589824:1".parse().unwrap()];
         assert_eq!(free_range_from(0, &taken).unwrap().to_string(), "655360:65536");
         let last = free_range_from(u32::MAX / 2, &[]).unwrap();
-        assert!(CONTAINER_IDS.contains(&last.root()) && CONTAINER_IDS.contains(&last.to_host(65_535).unwrap()));
+        assert!(
+            CONTAINER_IDS.contains(&last.root()) && CONTAINER_IDS.contains(&last.to_host(65_535).unwrap())
+        );
         assert_eq!(free_range_from(7, &["1:4294967294".parse().unwrap()]), None);
     }
 

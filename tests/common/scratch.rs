@@ -44,6 +44,10 @@ impl Scratch {
     pub(crate) fn wharf<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         Call::new(program("WHARF_BIN", env!("CARGO_BIN_EXE_wharf"))).arg("--root").arg(self.root()).args(args)
     }
+    /// The same with another root, which the caller leaves empty of instances.
+    pub(crate) fn wharf_at<A: AsRef<OsStr>>(&self, root: &Path, args: impl IntoIterator<Item = A>) -> Call {
+        Call::new(program("WHARF_BIN", env!("CARGO_BIN_EXE_wharf"))).arg("--root").arg(root).args(args)
+    }
     /// A call of `wharf-oci --root ROOT ARGS...`.
     pub(crate) fn oci<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         Call::new(wharf_oci()).arg("--root").arg(self.oci_root()).args(args)

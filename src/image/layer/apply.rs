@@ -183,6 +183,9 @@ impl Layer<'_> {
         if hides_lower == Some(true) && matches!(self.whiteouts, Whiteouts::Overlay) {
             set_opaque(fd.as_fd()).map_err(error)?;
         }
+        if hides_lower.is_none() {
+            super::attributes::clear(fd.as_fd()).map_err(error)?;
+        }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
         self.directories.insert(path.clone(), metadata.times_only());
         Ok(())

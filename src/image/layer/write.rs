@@ -59,7 +59,7 @@ impl<W: Write> Writer<'_, W> {
     fn directory(&mut self, entry: &Entry, opaque: bool) -> Result<(), Error> {
         let name = if entry.path.is_empty() { b"./".to_vec() } else { [&entry.path[..], b"/"].concat() };
         let (header, records) = self.header(entry, EntryType::Directory, &name)?;
-        self.append(header, records, &mut io::empty())?;
+        self.append(header, &records, &mut io::empty())?;
         if opaque {
             self.mark(&[&name[..], OPAQUE].concat())?;
         }
@@ -73,7 +73,7 @@ impl<W: Write> Writer<'_, W> {
                 let (mut header, mut records) = self.header(entry, EntryType::Link, &entry.path)?;
                 records.retain(|(key, _)| key == PATH);
                 set_link(&mut header, &mut records, &first);
-                return self.append(header, records, &mut io::empty());
+                return self.append(header, &records, &mut io::empty());
             }
             self.links.insert(file, entry.path.clone());
         }
@@ -89,7 +89,7 @@ impl<W: Write> Writer<'_, W> {
             FileType::BlockDevice => self.device(entry, EntryType::Block)?,
             _ => return Err(refuse(entry, "is of a kind that no layer can hold")),
         };
-        self.append(header, records, &mut io::empty())
+        self.append(header, &records, &mut io::empty())
     }
 
     fn device(&self, entry: &Entry, kind: EntryType) -> Result<(Header, Records), Error> {
@@ -105,7 +105,7 @@ impl<W: Write> Writer<'_, W> {
         let size = u64::try_from(entry.stat.st_size).unwrap_or(0);
         header.set_size(size);
         let mut content = entry.open_file()?.take(size);
-        self.append(header, records, &mut content)?;
+        self.append(header, &records, &mut content)?;
         match content.limit() {
             0 => Ok(()),
             _ => Err(refuse(entry, "became shorter while it was read; commit while nothing writes to it")),
@@ -131,6 +131,12 @@ impl<W: Write> Writer<'_, W> {
             if name.contains(['=', '\u{fffd}']) {
                 return Err(refuse(entry, "has an attribute whose name no layer can hold"));
             }
+            if value.contains(&b'\n') {
+                // The crate that reads layers takes a line feed for the end of a record, and fails.
+                let reason =
+                    format!("has {name} with a line feed in its value, which cannot be read back yet");
+                return Err(refuse(entry, &reason));
+            }
             records.push((format!("SCHILY.xattr.{name}"), value));
         }
         Ok((header, records))
@@ -138,7 +144,9 @@ impl<W: Write> Writer<'_, W> {
 
     fn inside(&self, entry: &Entry, host: u32) -> Result<u32, Error> {
         let inside = self.upper.ids.map_or(Some(host), |ids| ids.to_inside(host));
-        inside.ok_or_else(|| refuse(entry, &format!("belongs to id {host} of the host, which the instance does not have")))
+        inside.ok_or_else(|| {
+            refuse(entry, &format!("belongs to id {host} of the host, which the instance does not have"))
+        })
     }
 
     /// An empty file whose name means something.
@@ -152,10 +160,15 @@ impl<W: Write> Writer<'_, W> {
         header.set_mtime(0);
         let mut records = Records::new();
         put(&mut header.as_old_mut().name, name, PATH, &mut records);
-        self.append(header, records, &mut io::empty())
+        self.append(header, &records, &mut io::empty())
     }
 
-    fn append(&mut self, mut header: Header, records: Records, content: &mut dyn io::Read) -> Result<(), Error> {
+    fn append(
+        &mut self,
+        mut header: Header,
+        records: &Records,
+        content: &mut dyn io::Read,
+    ) -> Result<(), Error> {
         if !records.is_empty() {
             let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
             self.tar.append_pax_extensions(records).map_err(unwritable)?;

@@ -58,7 +58,8 @@ pub(super) fn read_only(layers: &[PathBuf], place: &Path) -> Result<OwnedFd, Ref
 
 /// The mount is nowhere, and its layers need not be mounted anywhere.
 pub(super) fn detached(layers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Refused> {
-    let top = upper.map_or_else(|| layers.last().map_or(Path::new("/"), PathBuf::as_path), |(upper, _)| upper);
+    let top =
+        upper.map_or_else(|| layers.last().map_or(Path::new("/"), PathBuf::as_path), |(upper, _)| upper);
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Refused::of(top))?;
     for layer in layers.iter().rev() {
         set_path(context.as_fd(), c"lowerdir+", layer).map_err(Refused::of(layer))?;

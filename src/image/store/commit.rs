@@ -58,7 +58,10 @@ impl Store {
             Ok(diff_id)
         })?;
         if let Some(reason) = spoiled() {
-            return Err(Error::invalid("the instance", format!("{reason} while it was read; nothing was committed")));
+            return Err(Error::invalid(
+                "the instance",
+                format!("{reason} while it was read; nothing was committed"),
+            ));
         }
         let config = self.config(&parent, commit, &diff_id.to_string())?;
         let config = stage_json(&staging, &config)?;
@@ -83,7 +86,10 @@ impl Store {
             Ok(image)
         });
         whole.map_err(|error| {
-            Error::invalid(format!("image {digest}"), format!("is no longer whole in the store ({error}); load or pull it again"))
+            Error::invalid(
+                format!("image {digest}"),
+                format!("is no longer whole in the store ({error}); load or pull it again"),
+            )
         })
     }
 
@@ -116,10 +122,9 @@ impl Store {
 }
 
 fn manifest(parent: &Image, config: &Staged, layer: &Staged) -> Value {
-    let descriptor = |kind: &str, blob: &Staged| {
-        json!({ "mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size })
-    };
-    let mut layers: Vec<Value> = parent.manifest.layers().iter().map(|layer| json!(in_oci_words(layer))).collect();
+    let descriptor = |kind: &str, blob: &Staged| json!({ "mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size });
+    let mut layers: Vec<Value> =
+        parent.manifest.layers().iter().map(|layer| json!(in_oci_words(layer))).collect();
     layers.push(descriptor(LAYER, layer));
     json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, config), "layers": layers })
 }
@@ -130,7 +135,9 @@ fn in_oci_words(layer: &Descriptor) -> Descriptor {
         "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::ImageLayerZstd,
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => MediaType::ImageLayerNonDistributableGzip,
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
+            MediaType::ImageLayerNonDistributableGzip
+        }
         _ => return layer.clone(),
     };
     let mut layer = layer.clone();
@@ -139,7 +146,8 @@ fn in_oci_words(layer: &Descriptor) -> Descriptor {
 }
 
 fn stage_json(staging: &Staging, value: &Value) -> Result<Staged, Error> {
-    let bytes = serde_json::to_vec(value).map_err(|error| Error::invalid("a document of the image", error.to_string()))?;
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::invalid("a document of the image", error.to_string()))?;
     staging.stage(&bytes[..], "a document of the image")
 }
 

@@ -12,7 +12,10 @@ const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
 
 /// Names and values of an entry's attributes, by name, without those that belong to overlayfs or to a policy of
 /// this host.
-pub(in crate::image) fn attributes(entry: &Entry, ids: Option<IdRange>) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub(in crate::image) fn attributes(
+    entry: &Entry,
+    ids: Option<IdRange>,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut attributes = Vec::new();
     for name in entry.attribute_names.iter().filter(|name| is_kept(name)) {
         let value = match value(entry.fd.as_fd(), name) {
@@ -21,7 +24,10 @@ pub(in crate::image) fn attributes(entry: &Entry, ids: Option<IdRange>) -> Resul
         };
         let value = match ids {
             Some(ids) => seen_inside(name, value, ids).ok_or_else(|| {
-                Error::invalid(display(&entry.path), format!("has {name} with ids that are not the instance's"))
+                Error::invalid(
+                    display(&entry.path),
+                    format!("has {name} with ids that are not the instance's"),
+                )
             })?,
             None => value,
         };

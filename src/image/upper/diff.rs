@@ -72,7 +72,8 @@ impl Found {
         entry: &Entry,
         below: &Below,
     ) -> Result<Option<Below>, Error> {
-        let image = below.directory.as_ref().map(|directory| image_has(directory.as_fd(), entry)).transpose()?;
+        let image =
+            below.directory.as_ref().map(|directory| image_has(directory.as_fd(), entry)).transpose()?;
         let image = image.flatten();
         match (entry.kind, &image) {
             (Kind::Whiteout, None) => {}
@@ -101,8 +102,10 @@ impl Found {
         }
         let directory = image.entry.open_directory()?;
         if hidden {
-            let own = sorted_names(entry.open_directory()?.as_fd()).map_err(|errno| failed(&entry.path, "list", errno))?;
-            let names = sorted_names(directory.as_fd()).map_err(|errno| failed(&entry.path, "list", errno))?;
+            let own = sorted_names(entry.open_directory()?.as_fd())
+                .map_err(|errno| failed(&entry.path, "list", errno))?;
+            let names =
+                sorted_names(directory.as_fd()).map_err(|errno| failed(&entry.path, "list", errno))?;
             for name in names.into_iter().filter(|name| own.binary_search(name).is_err()) {
                 self.add(&joined(&entry.path, &name), DifferenceKind::Deleted);
             }
@@ -126,7 +129,8 @@ impl Found {
                 }
             }
         }
-        let difference = |(path, kind): (&Vec<u8>, &DifferenceKind)| Difference { kind: *kind, path: display(path) };
+        let difference =
+            |(path, kind): (&Vec<u8>, &DifferenceKind)| Difference { kind: *kind, path: display(path) };
         self.kinds.iter().map(difference).collect()
     }
 }

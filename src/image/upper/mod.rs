@@ -53,6 +53,9 @@ pub(in crate::image) enum Kind {
     Other(FileType),
 }
 
+/// What is done with each entry, and what it is told of the directory that it is in.
+type Visit<'a, T> = dyn FnMut(&Entry, &T) -> Result<Option<T>, Error> + 'a;
+
 impl<'a> UpperDirectory<'a> {
     /// Opens the directory at a path of the host.
     ///
@@ -73,11 +76,7 @@ impl<'a> UpperDirectory<'a> {
 
     /// Visits every entry but the root, names in order and directories before what is in them. The visitor
     /// returns what it wants to know with the entries of this directory, `None` to leave them out.
-    pub(in crate::image) fn walk<T>(
-        &self,
-        root: &T,
-        visit: &mut dyn FnMut(&Entry, &T) -> Result<Option<T>, Error>,
-    ) -> Result<(), Error> {
+    pub(in crate::image) fn walk<T>(&self, root: &T, visit: &mut Visit<'_, T>) -> Result<(), Error> {
         self.walk_directory(&self.root()?, 1, root, visit)
     }
 
@@ -86,7 +85,7 @@ impl<'a> UpperDirectory<'a> {
         directory: &Entry,
         depth: usize,
         context: &T,
-        visit: &mut dyn FnMut(&Entry, &T) -> Result<Option<T>, Error>,
+        visit: &mut Visit<'_, T>,
     ) -> Result<(), Error> {
         if depth > DEPTH_LIMIT {
             let reason = format!("is nested more than {DEPTH_LIMIT} directories deep, which no layer can be");
@@ -145,11 +144,15 @@ impl Entry {
             fd => fd.map_err(|errno| failed(&path, "open", errno))?,
         };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed(&path, "look at", errno))?;
-        let attribute_names = attributes::names(fd.as_fd()).map_err(|errno| failed(&path, "list attributes of", errno))?;
+        let attribute_names =
+            attributes::names(fd.as_fd()).map_err(|errno| failed(&path, "list attributes of", errno))?;
         let kind = Kind::Other(FileType::from_raw_mode(stat.st_mode));
         let mut entry = Self { path, kind, stat, fd, attribute_names };
         if let Some(partial) = PARTIAL.iter().find(|name| entry.has_attribute(name)) {
-            return Err(Error::invalid(display(&entry.path), format!("has {partial}, so it cannot be read by itself")));
+            return Err(Error::invalid(
+                display(&entry.path),
+                format!("has {partial}, so it cannot be read by itself"),
+            ));
         }
         entry.kind = entry.meaning(marks_by_attribute)?;
         Ok(Some(entry))

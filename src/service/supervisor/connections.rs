@@ -59,7 +59,13 @@ impl Connections {
             && let Ok((stream, _)) = self.listener.accept()
         {
             if stream.set_nonblocking(true).is_ok() {
-                self.open.push(Connection { stream, received: Vec::new(), waits: false, pauses: false, closed: false });
+                self.open.push(Connection {
+                    stream,
+                    received: Vec::new(),
+                    waits: false,
+                    pauses: false,
+                    closed: false,
+                });
             }
         }
     }
@@ -116,7 +122,9 @@ impl Connection {
     pub(super) fn read(&mut self) -> Heard {
         let mut buffer = [0; 1024];
         match self.stream.read(&mut buffer) {
-            Ok(count) if count > 0 && !self.waits && !self.pauses => self.received.extend_from_slice(&buffer[..count]),
+            Ok(count) if count > 0 && !self.waits && !self.pauses => {
+                self.received.extend_from_slice(&buffer[..count]);
+            }
             Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => return Heard::Part,
             _ => return Heard::Nothing,
         }
