@@ -66,6 +66,14 @@ pub enum Error {
     /// What the image's configuration or the user's options ask for is not there.
     #[error("{0}")]
     Config(String),
+    /// A layer cannot be shown with the ids of a user namespace.
+    #[error("show layer {path} with the ids of a user namespace: {reason}; run without --userns")]
+    Idmap {
+        /// The layer's directory.
+        path: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// An image that an instance is made of.
     #[error("image {0} is in use by an instance; remove the instance first, or see `wharf ps --all`")]
     InUse(String),

@@ -22,6 +22,7 @@ mod reference;
 pub mod registry;
 mod store;
 mod unpack;
+mod upper;
 
 pub use archive::{Destination, SaveFormat, SaveOptions, save};
 pub use compression::Compression;
@@ -29,14 +30,16 @@ pub use config::{Overrides, find_user};
 pub use digest::Digest;
 pub use error::Error;
 pub use layer::{Limits as LayerLimits, WhiteoutForm, apply_layer};
-pub use overlay::mount_overlay;
+pub use overlay::{Overlay, Upper, merged_layers};
 pub use platform::Platform;
 pub use progress::{BlobState, Event, Progress};
 pub use reference::ImageName;
 pub use store::{
-    CheckOptions, Details, Finding, HistoryEntry, Image, Import, Imported, InUse, LayerDetails, LoadOptions,
-    Removed, Report, Store, StoreUsage, Summary, Usage, disk_bytes,
+    CheckOptions, Commit, Details, Finding, HistoryEntry, Image, Import, Imported, InUse, LayerDetails,
+    LoadOptions, Removed, Report, Store, StoreUsage, Summary, Usage, disk_bytes,
 };
+
+pub use upper::{Difference, DifferenceKind, UpperDirectory, differences};
 
 use std::path::PathBuf;
 

@@ -3,9 +3,10 @@ use super::control::{LONGEST_MESSAGE, Reply, Report, Request};
 use super::state::Status;
 use super::{Error, Instance, LastExit};
 use crate::sys::descriptor::receive;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -212,22 +213,56 @@ fn ask_whoever_it_is(instance: &Instance, request: &Request) -> Result<Option<La
 }
 
 fn ask(instance: &Instance, request: &Request) -> Result<Option<LastExit>, Error> {
-    let gone = || Error::SupervisorGone(instance.name().clone());
-    let mut connection = connect_to(instance)?;
-    let mut line = serde_json::to_vec(request).map_err(|error| Error::Refused(error.to_string()))?;
-    line.push(b'\n');
-    // A supervisor that ends hangs up on those who have just connected.
-    connection.write_all(&line).map_err(|_| gone())?;
-    let mut reader = BufReader::new(connection);
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).map_err(|_| gone())?;
-    match serde_json::from_slice(&line).map_err(|_| gone())? {
+    let mut reader = BufReader::new(send(instance, request)?);
+    match reply_of(instance, &mut reader)? {
         Reply::Done => Ok(None),
         Reply::Ended(exit) => {
             // The supervisor's end closes the connection; its lock is free then.
             let _ = reader.read_to_end(&mut Vec::new());
             Ok(exit)
         }
+        Reply::Refused(reason) => Err(Error::Refused(reason)),
+    }
+}
+
+fn send(instance: &Instance, request: &Request) -> Result<UnixStream, Error> {
+    let mut connection = connect_to(instance)?;
+    let mut line = serde_json::to_vec(request).map_err(|error| Error::Refused(error.to_string()))?;
+    line.push(b'\n');
+    // A supervisor that ends hangs up on those who have just connected.
+    connection.write_all(&line).map_err(|_| Error::SupervisorGone(instance.name().clone()))?;
+    Ok(connection)
+}
+
+fn reply_of(instance: &Instance, reader: &mut impl BufRead) -> Result<Reply, Error> {
+    let gone = || Error::SupervisorGone(instance.name().clone());
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).map_err(|_| gone())?;
+    serde_json::from_slice(&line).map_err(|_| gone())
+}
+
+/// An instance that stands still for as long as this lives, and longer if its supervisor is killed meanwhile.
+#[derive(Debug)]
+pub(super) struct Pause(UnixStream);
+
+impl Pause {
+    /// Whether it has stood still all the time: its supervisor hangs up when it goes on, or ends.
+    pub(super) fn held(&self) -> bool {
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())) == Ok(0)
+    }
+}
+
+/// Freezes a running instance; `None` when it does not run.
+pub(super) fn pause(instance: &Instance) -> Result<Option<Pause>, Error> {
+    reconcile(instance)?;
+    let connection = match send(instance, &Request::Pause) {
+        Err(Error::NotRunning(_)) => return Ok(None),
+        connection => connection?,
+    };
+    match reply_of(instance, &mut BufReader::new(&connection))? {
+        Reply::Done => Ok(Some(Pause(connection))),
+        Reply::Ended(_) => Ok(None),
         Reply::Refused(reason) => Err(Error::Refused(reason)),
     }
 }

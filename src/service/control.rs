@@ -25,6 +25,8 @@ pub(super) enum Request {
     },
     /// Answered when the instance has ended for good.
     Wait,
+    /// Freeze every process of the instance, for as long as the connection stays open.
+    Pause,
 }
 
 /// What the supervisor answers.

@@ -3,10 +3,11 @@ use super::images::pin_images;
 use super::instance::remove_tree;
 use super::roots::make_private;
 use super::state::now;
-use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec};
-use crate::image::{Image, Progress, Store, mount_overlay};
+use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec, userns};
+use crate::image::{Image, Progress, Store, merged_layers};
+use crate::sandbox::IdRange;
 use oci_spec::runtime::Spec;
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,9 @@ pub fn create(
     }
     sweep(&instances);
     let layers = store.layers(&image, progress)?;
-    let wish = wish(&id, name, &image, layers, options);
+    // Held until the instance is there: two creations never get the same ids.
+    let claim = userns::claim(roots, options.userns)?;
+    let wish = wish(&id, name, &image, layers, options, claim.as_ref().map(|claim| claim.range));
     let directory = instances.join(format!(".new-{id}"));
     let made = fill(roots, &directory, &image, wish, options)
         .and_then(|wish| Instance::establish(roots, &directory, wish));
@@ -60,7 +63,14 @@ fn sweep(instances: &Path) {
     }
 }
 
-fn wish(id: &str, name: InstanceName, image: &Image, layers: Vec<PathBuf>, options: &Options) -> Wish {
+fn wish(
+    id: &str,
+    name: InstanceName,
+    image: &Image,
+    layers: Vec<PathBuf>,
+    options: &Options,
+    userns: Option<IdRange>,
+) -> Wish {
     let hostname = options.overrides.hostname.clone().unwrap_or_else(|| name.to_string());
     Wish {
         id: format!("{name}-{id}"),
@@ -84,6 +94,8 @@ fn wish(id: &str, name: InstanceName, image: &Image, layers: Vec<PathBuf>, optio
         remove: options.remove,
         labels: options.labels.clone(),
         log: options.log,
+        userns,
+        upper: options.upper,
     }
 }
 
@@ -101,9 +113,13 @@ fn fill(
     // The upper directory is the root directory of the instance, which any user in it passes.
     let mode = rustix::fs::Mode::from_raw_mode(0o755);
     rustix::fs::chmod(&upper, mode).map_err(Error::file("chmod", &upper))?;
+    for made in [&upper, &work] {
+        let (uid, gid) = (Uid::from_raw(wish.root_id()), Gid::from_raw(wish.root_id()));
+        chownat(CWD, made, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(Error::file("chown", made))?;
+    }
     let runtime_spec = {
-        // This mount ends with the block: the supervisor makes its own over the same directories.
-        let root = mount_overlay(&wish.layers, &upper, &work)?;
+        let root = merged_layers(&wish.layers, &directory.join("merged"))?;
         image.runtime_spec(root.as_fd(), &options.overrides)?
     };
     let runtime_spec = spec::complete(runtime_spec, &wish, options, &roots.instance(&wish.name))?;

@@ -33,6 +33,11 @@ pub enum Error {
     /// The command needs a running instance.
     #[error("instance {0} is not running; start it with wharf start {0}")]
     NotRunning(InstanceName),
+    /// What the instance has written cannot be reached.
+    #[error(
+        "what {0} writes is in memory that only its own processes reach; run it with --upper disk to compare or commit it"
+    )]
+    InMemory(InstanceName),
     /// An option's value that is acceptable by itself and not here.
     #[error("{option}: {reason}")]
     Option {

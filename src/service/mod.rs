@@ -7,6 +7,7 @@
 //! killed gets a new one that takes over the running processes.
 
 mod client;
+mod commit;
 mod control;
 mod creation;
 mod durable;
@@ -24,9 +25,11 @@ mod size;
 mod spec;
 mod state;
 pub mod supervisor;
+mod userns;
 mod wish;
 
 pub use client::{Attachment, Event, Supervision, kill, reconcile, start, stop, wait};
+pub use commit::{CommitOptions, commit, diff};
 pub use creation::create;
 pub use error::{Error, NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
 pub use images::{DiskUsage, check_images, disk_usage, hold_images, prune_images, remove_image};
@@ -37,4 +40,5 @@ pub use restart::{Ended, Next, RestartPolicy, Streak, UnknownPolicy};
 pub use roots::Roots;
 pub use size::size_in_words;
 pub use state::{Exit, LastExit, State, Status, elapsed_since};
-pub use wish::{Limits, Wish};
+pub use userns::UserNamespace;
+pub use wish::{Limits, UpperKind, Wish};

@@ -1,5 +1,5 @@
 //! What `wharf run` was asked for, every single value already parsed.
-use super::{Error, InstanceName, Limits, RestartPolicy, log::LogLimits};
+use super::{Error, InstanceName, Limits, RestartPolicy, UpperKind, UserNamespace, log::LogLimits};
 use crate::image::{LayerLimits, Overrides};
 use crate::network::{Mode, PublishedPort};
 use oci_spec::runtime::{Capability, LinuxSeccomp, PosixRlimit};
@@ -28,6 +28,10 @@ pub struct Options {
     pub devices: Vec<Device>,
     /// Whether the root file system is read-only.
     pub read_only: bool,
+    /// Where what it writes goes.
+    pub upper: UpperKind,
+    /// As whose ids its processes run.
+    pub userns: UserNamespace,
     /// How it is reached.
     pub network: Mode,
     /// Ports of the host that lead to it.
@@ -85,6 +89,12 @@ impl Options {
                 format!("cannot go with --restart {}; remove one", self.restart),
             ));
         }
+        if self.userns == UserNamespace::Host
+            && let Some(bind) = self.binds.iter().find(|bind| bind.raw_ids)
+        {
+            let reason = format!("{}: noidmap means nothing without --userns", bind.source.display());
+            return Err(Error::option("-v", reason));
+        }
         self.validate_memory()?;
         self.validate_destinations()
     }
@@ -137,6 +147,8 @@ pub struct Bind {
     pub read_only: bool,
     /// `private`, `rslave`…, mount_namespaces(7).
     pub propagation: Option<String>,
+    /// Whether ids stay those of the host in an instance with a user namespace of its own.
+    pub raw_ids: bool,
 }
 
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
@@ -164,15 +176,16 @@ impl FromStr for Bind {
             return refuse(format!("{}: {error}; make it first", source.display()));
         }
         let destination = destination_path("-v", destination)?;
-        let mut bind = Self { source, destination, read_only: false, propagation: None };
+        let mut bind = Self { source, destination, read_only: false, propagation: None, raw_ids: false };
         for option in options.split(',') {
             match option {
                 "ro" => bind.read_only = true,
                 "rw" => bind.read_only = false,
+                "noidmap" => bind.raw_ids = true,
                 known if PROPAGATIONS.contains(&known) => bind.propagation = Some(known.to_owned()),
                 _ => {
                     return refuse(format!(
-                        "unknown option {option:?}; use ro, rw or {}",
+                        "unknown option {option:?}; use ro, rw, noidmap or {}",
                         PROPAGATIONS.join(", ")
                     ));
                 }

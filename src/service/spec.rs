@@ -1,7 +1,8 @@
 //! The user's options, written into the runtime spec that the image gave.
 use super::options::{Bind, Capabilities, Device, Seccomp, Tmpfs};
-use super::{Error, Limits, Options, Wish};
+use super::{Error, Limits, Options, Wish, userns};
 use crate::network::Mode;
+use crate::sandbox::IdRange;
 use crate::sandbox::seccomp;
 use oci_spec::runtime::{
     Capability, Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory,
@@ -30,9 +31,12 @@ pub(super) fn complete(
 ) -> Result<Spec, Error> {
     spec.set_hostname(Some(wish.hostname.clone()));
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    add_mounts(&mut mounts, options, directory);
+    add_mounts(&mut mounts, options, directory, wish.userns);
     if options.init {
         mounts.push(init_mount()?);
+    }
+    if wish.userns.is_some() && options.network == Mode::Host {
+        userns::share_sysfs(&mut mounts);
     }
     spec.set_mounts(Some(mounts));
     if let Some(root) = spec.root_mut() {
@@ -43,6 +47,9 @@ pub(super) fn complete(
     set_process(&mut process, options);
     set_privileges(&mut process, &mut linux, options)?;
     set_network(&mut linux, options);
+    if let Some(range) = wish.userns {
+        userns::set(&mut linux, range);
+    }
     set_resources(&mut linux, wish, options)?;
     spec.set_process(Some(process)).set_linux(Some(linux));
     Ok(spec)
@@ -217,7 +224,7 @@ fn device_of_host(device: &Device) -> Result<(LinuxDevice, LinuxDeviceCgroup), E
 }
 
 /// A user's mount takes the place of a default one, and the outer comes before the inner.
-fn add_mounts(mounts: &mut Vec<Mount>, options: &Options, directory: &Path) {
+fn add_mounts(mounts: &mut Vec<Mount>, options: &Options, directory: &Path, ids: Option<IdRange>) {
     let taken = user_destinations(options);
     let access = if options.read_only { "ro" } else { "rw" };
     let name_files = NAME_FILES.iter().map(|(file, destination)| {
@@ -225,7 +232,7 @@ fn add_mounts(mounts: &mut Vec<Mount>, options: &Options, directory: &Path) {
     });
     let mut wanted: Vec<Mount> = name_files.filter(|mount| !taken.contains(mount.destination())).collect();
     wanted.extend(options.tmpfs.iter().map(tmpfs_mount));
-    wanted.extend(options.binds.iter().map(bind_mount));
+    wanted.extend(options.binds.iter().map(|bind| bind_mount(bind, ids)));
     wanted.sort_by_key(|mount| mount.destination().components().count());
     mounts.retain(|mount| !taken.contains(mount.destination()));
     mounts.append(&mut wanted);
@@ -236,13 +243,20 @@ fn user_destinations(options: &Options) -> Vec<PathBuf> {
     binds.chain(options.tmpfs.iter().map(|tmpfs| tmpfs.destination.clone())).collect()
 }
 
-fn bind_mount(bind: &Bind) -> Mount {
+fn bind_mount(bind: &Bind, ids: Option<IdRange>) -> Mount {
     let mut options = vec!["rbind", bind.propagation.as_deref().unwrap_or("rprivate")];
     if bind.read_only {
         // Recursive: a file system mounted below the source is not writable either.
         options.push("rro");
     }
-    mount(&bind.destination, "bind", &bind.source, options)
+    let Some(ids) = ids.filter(|_| !bind.raw_ids) else {
+        return mount(&bind.destination, "bind", &bind.source, options);
+    };
+    // What is written to the host belongs to the same ids as without a user namespace.
+    options.push("ridmap");
+    let mut mount = mount(&bind.destination, "bind", &bind.source, options);
+    mount.set_uid_mappings(Some(ids.mappings())).set_gid_mappings(Some(ids.mappings()));
+    mount
 }
 
 fn tmpfs_mount(tmpfs: &Tmpfs) -> Mount {

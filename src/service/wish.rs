@@ -1,6 +1,7 @@
 //! What the user wants of an instance: written once, when it is created, and never changed.
 use super::{InstanceName, RestartPolicy, log::LogLimits};
 use crate::network::{Mode, PublishedPort};
+use crate::sandbox::IdRange;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -53,12 +54,42 @@ pub struct Wish {
     pub labels: BTreeMap<String, String>,
     /// How much output is kept.
     pub log: LogLimits,
+    /// Ids of the host that are its own; `None` when it shares the host's.
+    #[serde(default)]
+    pub userns: Option<IdRange>,
+    /// Where what it writes goes.
+    #[serde(default)]
+    pub upper: UpperKind,
+}
+
+/// Where what an instance writes goes, `--upper`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpperKind {
+    /// A directory of the instance, kept until it is removed.
+    #[default]
+    Disk,
+    /// Memory, gone when it stops.
+    Memory {
+        /// The most it holds, bytes.
+        size_bytes: Option<u64>,
+    },
 }
 
 impl Wish {
     /// How long it may take to end before SIGKILL.
     pub fn stop_timeout(&self) -> Duration {
         Duration::from_millis(self.stop_timeout_ms)
+    }
+
+    /// Host id of root inside.
+    pub(super) fn root_id(&self) -> u32 {
+        self.userns.map_or(0, IdRange::root)
+    }
+
+    /// Host id of an id inside; itself where there is none.
+    pub(super) fn host_id(&self, inside: u32) -> u32 {
+        self.userns.and_then(|range| range.to_host(inside)).unwrap_or(inside)
     }
 }
 

@@ -33,6 +33,7 @@ mod leftovers;
 mod requirements;
 mod scan;
 mod scratch;
+mod tree;
 mod user;
 mod wait;
 
@@ -44,5 +45,6 @@ pub(crate) use requirements::{
 };
 pub(crate) use scan::DESCRIPTOR_SCAN;
 pub(crate) use scratch::{Scratch, wharf_oci};
+pub(crate) use tree::{assert_same_tree, mount_points, tree};
 pub(crate) use user::{SUB_IDS, User};
 pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within, sparseness};

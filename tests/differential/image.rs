@@ -5,7 +5,7 @@ use crate::tree::Tree;
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use wharf::image::{Store, mount_overlay};
+use wharf::image::{Overlay, Store, Upper};
 
 /// Leaves the test, aloud, without the tools it compares with.
 macro_rules! require_tools {
@@ -118,7 +118,8 @@ impl Image {
         let [upper, work] = ["upper", "work"].map(|name| self.scratch.path().join(name));
         fs::create_dir(&upper).unwrap();
         fs::create_dir(&work).unwrap();
-        let mount = mount_overlay(&layers, &upper, &work).unwrap();
+        let upper = Upper::Disk { upper: &upper, work: &work };
+        let mount = Overlay { layers: &layers, upper, user_namespace: None }.mount().unwrap();
         Tree::read(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd()))).without("")
     }
 

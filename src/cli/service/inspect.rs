@@ -3,7 +3,8 @@ use super::listing::print_json;
 use crate::cgroup::Stats;
 use crate::image::{self, Store};
 use crate::network::{Mode, PublishedPort};
-use crate::service::{Instance, LastExit, Limits, RestartPolicy, Roots, Status, reconcile};
+use crate::sandbox::IdRange;
+use crate::service::{Instance, LastExit, Limits, RestartPolicy, Roots, Status, UpperKind, reconcile};
 use clap::{Args, ValueEnum};
 use oci_spec::runtime::{Mount, Spec};
 use serde::Serialize;
@@ -58,6 +59,9 @@ struct Document {
     veth: Option<String>,
     ports: Vec<PublishedPort>,
     mounts: Vec<Mount>,
+    /// Ids of the host that are its own.
+    userns: Option<IdRange>,
+    upper: UpperKind,
     labels: BTreeMap<String, String>,
     terminal: bool,
     init: bool,
@@ -143,6 +147,8 @@ fn document(instance: &Instance) -> Result<Document, crate::service::Error> {
         limits: wish.limits,
         network: wish.network,
         ports: wish.ports,
+        userns: wish.userns,
+        upper: wish.upper,
         labels: wish.labels,
         terminal: wish.terminal,
         init: wish.init,

@@ -1,6 +1,7 @@
 //! The command line of `wharf`, one file per command.
 
 mod attach;
+mod changes;
 mod df;
 mod exec;
 mod fsck;
@@ -79,6 +80,8 @@ enum Command {
     Exec(exec::Exec),
     Stats(stats::StatsCommand),
     Inspect(inspect::Inspect),
+    Diff(changes::Diff),
+    Commit(changes::Commit),
     Stop(lifecycle::Stop),
     Start(lifecycle::Start),
     Restart(lifecycle::Restart),
@@ -161,6 +164,8 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Exec(command) => command.run(&roots),
         Command::Stats(command) => command.run(&roots),
         Command::Inspect(command) => command.run(&roots),
+        Command::Diff(command) => command.run(&roots),
+        Command::Commit(command) => command.run(&roots),
         Command::Stop(command) => command.run(&roots),
         Command::Start(command) => command.run(&roots),
         Command::Restart(command) => command.run(&roots),

@@ -5,7 +5,7 @@ use super::limits::LimitOptions;
 use super::listing::print_line;
 use super::progress::{ProgressKind, Reporter};
 use super::pull::{RegistryOptions, pull_to_run};
-use super::values::{environment, hostname, key_value, seconds, size};
+use super::values::{environment, hostname, key_value, seconds, size, upper};
 use crate::cli::terminal;
 use crate::container::parse_signal;
 use crate::image::{self, Overrides, Store};
@@ -13,7 +13,7 @@ use crate::network::{ExtraHost, Mode, PublishedPort};
 use crate::service::log::LogLimits;
 use crate::service::{
     Attachment, Bind, Capabilities, Device, InstanceName, Options, RestartPolicy, Roots, Seccomp, Tmpfs,
-    create, start,
+    UpperKind, UserNamespace, create, start,
 };
 use anyhow::{Context as _, bail};
 use clap::{ArgAction, Args, ValueEnum};
@@ -131,7 +131,8 @@ struct ProcessOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
 struct FileOptions {
-    /// Directory or file of the host; options: ro, rw, and mount propagation
+    /// Directory or file of the host; options: ro, rw, mount propagation, and noidmap (with --userns: its ids
+    /// as the host has them)
     #[arg(long, short, value_name = "SRC:DST[:OPTIONS]")]
     volume: Vec<Bind>,
     /// File system in memory; options: size, mode, uid, gid, exec …
@@ -140,6 +141,10 @@ struct FileOptions {
     /// Make its root file system read-only
     #[arg(long)]
     read_only: bool,
+    /// Where what it writes to its root goes: disk, kept until it is removed, or tmpfs[:SIZE], memory, gone when
+    /// it stops
+    #[arg(long, value_name = "WHERE", value_parser = upper, default_value = "disk")]
+    upper: UpperKind,
     /// Device of the host
     #[arg(long, value_name = "SRC[:DST[:rwm]]")]
     device: Vec<Device>,
@@ -173,6 +178,9 @@ struct NetworkOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Privileges")]
 struct PrivilegeOptions {
+    /// As whose ids it runs: host; auto: 65536 ids that nothing else has; START:SIZE: these ids of the host
+    #[arg(long, value_name = "MODE", default_value = "host")]
+    userns: UserNamespace,
     /// Capability to add, or ALL
     #[arg(long, value_name = "CAPABILITY")]
     cap_add: Vec<String>,
@@ -259,6 +267,8 @@ impl Run {
             tmpfs: self.files.tmpfs,
             devices: self.files.device,
             read_only: self.files.read_only,
+            upper: self.files.upper,
+            userns: self.privileges.userns,
             network: self.network.network,
             ports: self.network.publish,
             add_hosts: self.network.add_host.into_iter().map(Into::into).collect(),

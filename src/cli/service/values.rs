@@ -1,4 +1,5 @@
 //! Values of options as people type them.
+use crate::service::UpperKind;
 use anyhow::{Context as _, bail};
 use std::time::Duration;
 
@@ -8,6 +9,20 @@ pub(super) fn size(text: &str) -> anyhow::Result<u64> {
     bytes.ok().with_context(|| {
         format!("{text:?} is not a size; write bytes, or a number with K, M or G, such as 64M")
     })
+}
+
+/// `disk`, `tmpfs` or `tmpfs:SIZE`.
+pub(super) fn upper(text: &str) -> anyhow::Result<UpperKind> {
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("disk", "") if !text.contains(':') => Ok(UpperKind::Disk),
+        ("tmpfs", "") if !text.contains(':') => Ok(UpperKind::Memory { size_bytes: None }),
+        ("tmpfs", bytes) => match size(bytes)? {
+            // tmpfs(5) takes 0 for no limit.
+            0 => bail!("{text:?} has no room for anything"),
+            bytes => Ok(UpperKind::Memory { size_bytes: Some(bytes) }),
+        },
+        _ => bail!("{text:?} is neither disk nor tmpfs[:SIZE], such as tmpfs:64M"),
+    }
 }
 
 /// How many at once: one to sixteen.
@@ -90,6 +105,16 @@ mod tests {
         }
         for text in ["", "-1", "lots", "64X"] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_upper_is_disk_or_memory_of_a_size() {
+        assert_eq!(upper("disk").unwrap(), UpperKind::Disk);
+        assert_eq!(upper("tmpfs").unwrap(), UpperKind::Memory { size_bytes: None });
+        assert_eq!(upper("tmpfs:1M").unwrap(), UpperKind::Memory { size_bytes: Some(1 << 20) });
+        for text in ["", "memory", "disk:", "disk:1M", "tmpfs:", "tmpfs:0", "tmpfs:x"] {
+            assert!(upper(text).is_err(), "{text:?}");
         }
     }
 

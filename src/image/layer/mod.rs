@@ -11,11 +11,13 @@ mod metadata;
 mod place;
 mod sparse;
 mod whiteout;
+mod write;
 
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
 pub(super) use place::names_in;
 pub(super) use whiteout::{Whiteouts, is_opaque};
+pub(super) use write::write;
 
 use super::Error;
 

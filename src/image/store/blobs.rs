@@ -82,6 +82,8 @@ impl Staging {
     }
 }
 
+impl Staging {}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         // The next load removes what stays.

@@ -3,6 +3,7 @@
 pub(in crate::image) mod blobs;
 mod check;
 mod collect;
+mod commit;
 mod details;
 mod establish;
 mod image;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use check::{CheckOptions, Finding, Report};
 pub use collect::{InUse, Removed};
+pub use commit::Commit;
 pub use details::{Details, HistoryEntry, LayerDetails, StoreUsage, Usage, disk_bytes};
 pub(in crate::image) use image::layers_of;
 pub use image::{Image, Summary};

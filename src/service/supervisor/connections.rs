@@ -27,6 +27,8 @@ pub(super) struct Connection {
     received: Vec<u8>,
     /// It has asked, and waits for the instance's end.
     pub(super) waits: bool,
+    /// It has asked that the instance be paused while it is open.
+    pub(super) pauses: bool,
     closed: bool,
 }
 
@@ -57,9 +59,31 @@ impl Connections {
             && let Ok((stream, _)) = self.listener.accept()
         {
             if stream.set_nonblocking(true).is_ok() {
-                self.open.push(Connection { stream, received: Vec::new(), waits: false, closed: false });
+                self.open.push(Connection {
+                    stream,
+                    received: Vec::new(),
+                    waits: false,
+                    pauses: false,
+                    closed: false,
+                });
             }
         }
+    }
+
+    /// Removes those that are closed; tells whether the last that wanted a pause was among them.
+    pub(super) fn remove_closed(&mut self) -> bool {
+        let paused = self.is_pause_wanted();
+        self.open.retain(|connection| !connection.is_closed());
+        paused && !self.is_pause_wanted()
+    }
+
+    /// Hangs up on those that want a pause, for it is over.
+    pub(super) fn end_pauses(&mut self) {
+        self.open.iter_mut().filter(|connection| connection.pauses).for_each(Connection::close);
+    }
+
+    fn is_pause_wanted(&self) -> bool {
+        self.open.iter().any(|connection| connection.pauses)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -98,7 +122,9 @@ impl Connection {
     pub(super) fn read(&mut self) -> Heard {
         let mut buffer = [0; 1024];
         match self.stream.read(&mut buffer) {
-            Ok(count) if count > 0 && !self.waits => self.received.extend_from_slice(&buffer[..count]),
+            Ok(count) if count > 0 && !self.waits && !self.pauses => {
+                self.received.extend_from_slice(&buffer[..count]);
+            }
             Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => return Heard::Part,
             _ => return Heard::Nothing,
         }

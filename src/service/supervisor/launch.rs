@@ -4,8 +4,8 @@
 //! descriptors end with their values, a container and its place on the network by [`Incarnation::end`].
 use super::exit::{exit_of_adopted, exit_of_child};
 use super::output::{self, Output};
+use super::root;
 use crate::container::{self, Child, Container, CreateOptions};
-use crate::image::mount_overlay;
 use crate::network::{self, HeldPorts, Lease, Mode as NetworkMode};
 use crate::sandbox::{Rootfs, Stdio};
 use crate::service::log::Stream;
@@ -15,7 +15,7 @@ use crate::service::{Error, Exit, Instance, State, Status, durable};
 use crate::sys::descriptor;
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::fmt::Write as _;
@@ -81,9 +81,8 @@ fn launch_once(
     let ports = network::hold_ports(&wish.ports)?;
     let spec = instance.spec()?;
     let streams = Streams::open(instance, &spec, stdin)?;
-    let root = mount_overlay(&wish.layers, &instance.path("upper"), &instance.path("work"))?;
     let options = CreateOptions {
-        rootfs: Some(Rootfs::Tree(root)),
+        rootfs: Some(Rootfs::Tree(root::mount(instance)?)),
         stdio: streams.stdio,
         console: streams.console,
         starts_it: true,
@@ -193,6 +192,22 @@ impl Incarnation {
         Ok(self.container.kill(signal, false)?)
     }
 
+    /// Freezes all of it; one that is frozen already stays so.
+    pub(super) fn pause(&self) -> Result<(), Error> {
+        match self.container.status()? {
+            container::Status::Paused => Ok(()),
+            _ => Ok(self.container.pause()?),
+        }
+    }
+
+    /// Thaws it; one that is not frozen goes on.
+    pub(super) fn resume(&self) -> Result<(), Error> {
+        match self.container.status()? {
+            container::Status::Paused => Ok(self.container.resume()?),
+            _ => Ok(()),
+        }
+    }
+
     /// Kills everything in it.
     pub(super) fn kill(&self) {
         if let Some(cgroup) = self.container.cgroup() {
@@ -259,8 +274,10 @@ fn write_name_files(instance: &Instance, lease: Option<&Lease>) -> Result<(), Er
     {
         let path = instance.path(name);
         durable::replace(&path, text.as_bytes())?;
-        // Every user of the instance reads them.
+        // Every user of the instance reads them, and its root writes.
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o644)).map_err(Error::file("chmod", &path))?;
+        let (uid, gid) = (Uid::from_raw(wish.root_id()), Gid::from_raw(wish.root_id()));
+        rustix::fs::chown(&path, Some(uid), Some(gid)).map_err(Error::file("chown", &path))?;
     }
     Ok(())
 }
@@ -284,7 +301,8 @@ impl Streams {
             return Ok(Self { stdio: Stdio::default(), outputs: Vec::new(), console, terminal_socket });
         }
         let user = spec.process().as_ref().map(|process| (process.user().uid(), process.user().gid()));
-        let user = user.unwrap_or_default();
+        let wish = instance.wish();
+        let user = user.map(|(uid, gid)| (wish.host_id(uid), wish.host_id(gid))).unwrap_or_default();
         // Ours first: a FIFO without a reader could not be opened for writing alone.
         let outputs = vec![output::open(instance, Stream::Stdout)?, output::open(instance, Stream::Stderr)?];
         let stdio = Stdio {

@@ -85,7 +85,9 @@ impl Life {
             for source in wait(&self, deadline)? {
                 self.attend(source)?;
             }
-            self.connections.open.retain(|connection| !connection.is_closed());
+            if self.connections.remove_closed() {
+                self.unpause();
+            }
             self.keep_deadlines()?;
         }
         self.finish()
@@ -195,16 +197,21 @@ impl Life {
                 return Ok(());
             }
         };
-        let reply = match request {
+        let reply = match request.clone() {
             Request::Wait => None,
             Request::Stop { timeout_ms } => {
                 self.stop(timeout_ms.map(Duration::from_millis))?;
                 None
             }
             Request::Kill { signal, ending } => Some(self.kill(signal, ending)),
+            Request::Pause => Some(self.pause()),
         };
         let Some(connection) = self.connections.open.get_mut(index) else { return Ok(()) };
         match reply {
+            Some(Reply::Done) if request == Request::Pause => {
+                connection.pauses = true;
+                connection.reply(&Reply::Done);
+            }
             None => connection.waits = true,
             Some(reply) => {
                 connection.reply(&reply);
@@ -212,6 +219,25 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    fn pause(&mut self) -> Reply {
+        let paused = self.running.as_ref().map(Incarnation::pause);
+        match paused {
+            Some(Ok(())) => Reply::Done,
+            Some(Err(error)) => Reply::Refused(error.to_string()),
+            None => {
+                let name = self.instance.name();
+                Reply::Refused(format!("instance {name} is waiting to be started again; stop it first"))
+            }
+        }
+    }
+
+    /// Nobody needs the instance to stand still any more.
+    fn unpause(&mut self) {
+        if let Some(Err(error)) = self.running.as_ref().map(Incarnation::resume) {
+            self.state.start_error = Some(format!("not resumed after a pause: {error}"));
+        }
     }
 
     fn kill(&mut self, signal: i32, ending: bool) -> Reply {
@@ -225,7 +251,9 @@ impl Life {
                 self.instance.name()
             ));
         };
-        match running.signal(signal) {
+        let sent = running.signal(signal);
+        self.connections.end_pauses();
+        match sent {
             Ok(()) => {
                 self.asked_for |= ending;
                 Reply::Done
@@ -244,6 +272,7 @@ impl Life {
         let timeout = timeout.unwrap_or_else(|| wish.stop_timeout());
         // It may have ended a moment ago; its pidfd tells.
         let _ = running.signal(wish.stop_signal);
+        self.connections.end_pauses();
         self.asked_for = true;
         let kill_at = Instant::now().checked_add(timeout);
         // Asked twice, the earlier time counts.
@@ -285,6 +314,7 @@ impl Life {
     fn process_ended(&mut self) -> Result<(), Error> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
         self.kill_at = None;
+        self.connections.end_pauses();
         // Every process of it has ended with the first, so what is in the pipes is the rest.
         let read_here = running.terminal.is_none() || self.reports.0.is_none();
         for output in running.outputs.iter_mut().filter(|_| read_here) {

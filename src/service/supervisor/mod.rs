@@ -9,6 +9,7 @@ mod exit;
 mod launch;
 mod life;
 mod output;
+mod root;
 mod waiting;
 
 use super::client::Purpose;
