@@ -1,8 +1,9 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
-use super::metadata::{Metadata, check_global, drop_xattrs};
+use super::metadata::{Metadata, drop_xattrs};
 use super::place::{EntryPath, Places, kind_at, remove_at};
+use super::tape::{Member, Tape};
 use super::whiteout::{Mark, Whiteouts, is_whiteout, set_opaque};
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use tar::{Archive, Entry, EntryType};
+use tar::EntryType;
 
 /// Applies a decompressed layer to the tree below `root`. `stream` is under `guard`.
 ///
@@ -22,41 +23,29 @@ pub(in crate::image) fn apply(
     whiteouts: Whiteouts,
     guard: &Guard,
 ) -> Result<(), Error> {
-    let mut archive = Archive::new(stream);
     let mut layer = Layer {
         places: Places::new(root),
+        tape: Tape::new(stream, guard.clone()),
         whiteouts,
         copier: Copier::new(),
         directories: HashMap::new(),
         guard: guard.clone(),
     };
-    let mut entries = archive.entries().map_err(unreadable)?;
     for count in 0.. {
-        guard.expect_headers();
-        let Some(entry) = entries.next() else { break };
+        let Some(member) = layer.tape.next()? else { break };
         let limit = guard.entries_limit();
         if count >= limit {
-            return Err(Error::invalid(
-                "the layer",
-                format!("has more than {limit} entries; raise --max-layer-entries"),
-            ));
+            let reason = format!("has more than {limit} entries; raise --max-layer-entries");
+            return Err(Error::invalid("the layer", reason));
         }
-        let mut entry = entry.map_err(unreadable)?;
-        guard.expect_content();
-        layer.entry(&mut entry)?;
-        // What is left of the entry is content too, and must not count as headers.
-        std::io::copy(&mut entry, &mut std::io::sink()).map_err(unreadable)?;
+        layer.member(&member)?;
     }
-    guard.expect_content();
     layer.finish()
 }
 
-fn unreadable(error: std::io::Error) -> Error {
-    Error::Unreadable(error)
-}
-
-struct Layer<'a> {
+struct Layer<'a, R> {
     places: Places<'a>,
+    tape: Tape<R>,
     whiteouts: Whiteouts,
     copier: Copier,
     /// Directories keep their mtime until the end, because every entry in them changes it.
@@ -64,20 +53,12 @@ struct Layer<'a> {
     guard: Guard,
 }
 
-impl Layer<'_> {
-    fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
-        let raw = entry.path_bytes().into_owned();
-        let kind = kind_of(entry, &raw)?;
-        if kind == EntryType::XGlobalHeader {
-            let mut records = Vec::new();
-            self.guard.expect_headers();
-            entry.read_to_end(&mut records).map_err(unreadable)?;
-            return check_global(&records);
-        }
-        let metadata = Metadata::of(entry, &raw)?;
-        let path = EntryPath::parse(metadata.sparse.name.as_deref().unwrap_or(&raw))?;
+impl<R: Read> Layer<'_, R> {
+    fn member(&mut self, member: &Member) -> Result<(), Error> {
+        let metadata = Metadata::of(member)?;
+        let path = EntryPath::parse(metadata.sparse.name.as_deref().unwrap_or(&member.path))?;
         if path.is_root() {
-            return self.root_entry(kind, metadata);
+            return self.root_entry(member.kind, metadata);
         }
         self.note_time_of_parent(&path);
         if let Some(mark) = Mark::parse(path.name()) {
@@ -93,7 +74,7 @@ impl Layer<'_> {
             };
         }
         self.whiteouts.made(&path);
-        self.create(entry, kind, &path, metadata)
+        self.create(member, &path, metadata)
     }
 
     /// A directory that this layer does not state keeps the time that a lower one gave it.
@@ -126,31 +107,24 @@ impl Layer<'_> {
         Ok(())
     }
 
-    fn create<R: Read>(
-        &mut self,
-        entry: &mut Entry<'_, R>,
-        kind: EntryType,
-        path: &EntryPath,
-        metadata: Metadata,
-    ) -> Result<(), Error> {
-        match kind {
+    fn create(&mut self, member: &Member, path: &EntryPath, metadata: Metadata) -> Result<(), Error> {
+        match member.kind {
             EntryType::Directory => self.directory(path, metadata),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let sparse = kind == EntryType::GNUSparse;
-                self.regular(entry, path, &metadata, sparse)
+                self.regular(path, &metadata)
             }
-            EntryType::Link => self.hard_link(entry, path),
+            EntryType::Link => self.hard_link(member, path),
             EntryType::Symlink => {
                 let target =
-                    entry.link_name_bytes().ok_or_else(|| refuse(path.bytes(), "is a symlink to nowhere"))?;
+                    member.link.as_deref().ok_or_else(|| refuse(path.bytes(), "is a symlink to nowhere"))?;
                 self.place(path, "create symlink", |parent, name| {
-                    rustix::fs::symlinkat(&*target, parent, name)?;
+                    rustix::fs::symlinkat(target, parent, name)?;
                     metadata.apply_at(parent, name, true)?;
                     metadata.set_times(parent, name)
                 })
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let (kind, number) = node(entry, kind, path.bytes())?;
+                let (kind, number) = node(member, path.bytes())?;
                 self.place(path, "create device", |parent, name| {
                     rustix::fs::mknodat(parent, name, kind, metadata.permissions(), number)?;
                     metadata.apply_at(parent, name, false)?;
@@ -212,24 +186,14 @@ impl Layer<'_> {
         Ok(())
     }
 
-    fn regular<R: Read>(
-        &mut self,
-        entry: &mut Entry<'_, R>,
-        path: &EntryPath,
-        metadata: &Metadata,
-        gnu_sparse: bool,
-    ) -> Result<(), Error> {
+    fn regular(&mut self, path: &EntryPath, metadata: &Metadata) -> Result<(), Error> {
         let mut file = self.place(path, "create file", file::create)?;
-        let size = entry.size();
         // Holes are not in the stream, but they take time and room all the same (CVE-2021-20291).
-        let holes = if gnu_sparse { size } else { metadata.sparse.size().unwrap_or(0) };
-        self.guard.take(holes).map_err(unreadable)?;
+        self.guard.take(metadata.sparse.size().unwrap_or(0)).map_err(Error::Unreadable)?;
         let copied = if metadata.sparse.is_present() {
-            metadata.sparse.write(entry, &mut file)
-        } else if gnu_sparse {
-            self.copier.copy_sparse(entry, &mut file, size)
+            metadata.sparse.write(&mut self.tape, &mut file)
         } else {
-            self.copier.copy(entry, &mut file)
+            self.copier.copy(&mut self.tape, &mut file)
         };
         copied.map_err(|source| Error::File { action: "write", path: display(path.bytes()), source })?;
         metadata
@@ -239,10 +203,10 @@ impl Layer<'_> {
     }
 
     /// Both names are in this layer; the target is linked as it is, a symlink as a symlink.
-    fn hard_link<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &EntryPath) -> Result<(), Error> {
+    fn hard_link(&mut self, member: &Member, path: &EntryPath) -> Result<(), Error> {
         let target =
-            entry.link_name_bytes().ok_or_else(|| refuse(path.bytes(), "is a hard link to nothing"))?;
-        let target = EntryPath::parse(&target)?;
+            member.link.as_deref().ok_or_else(|| refuse(path.bytes(), "is a hard link to nothing"))?;
+        let target = EntryPath::parse(target)?;
         if target.is_root() {
             return Err(refuse(path.bytes(), "is a hard link to the root; refused"));
         }
@@ -265,38 +229,15 @@ impl Layer<'_> {
     }
 }
 
-/// What the entry is, as GNU tar reads it. Only files have content: other readers take the blocks that a
-/// link or directory claims for the next entries (CVE-2025-62518).
-fn kind_of<R: Read>(entry: &Entry<'_, R>, name: &[u8]) -> Result<EntryType, Error> {
-    let header = entry.header();
-    let kind = match header.entry_type() {
-        EntryType::Regular if name.ends_with(b"/") => EntryType::Directory,
-        kind => kind,
-    };
-    let has_content = matches!(
-        kind,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::XGlobalHeader
-    );
-    // What is no plain number has another meaning to each reader; GNU tar takes `+` for base 64.
-    let size = &header.as_old().size;
-    if size[0] & 0x80 == 0 && !size.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)) {
-        return Err(refuse(name, "has a malformed size; refused"));
-    }
-    if !has_content && (entry.size() != 0 || header.entry_size().unwrap_or(1) != 0) {
-        return Err(refuse(name, "has content, but is no file; refused"));
-    }
-    Ok(kind)
-}
-
-fn node<R: Read>(entry: &Entry<'_, R>, kind: EntryType, name: &[u8]) -> Result<(FileType, u64), Error> {
+fn node(member: &Member, name: &[u8]) -> Result<(FileType, u64), Error> {
     let malformed = |error: std::io::Error| refuse(name, &format!("has a malformed device number: {error}"));
-    let kind = match kind {
+    let kind = match member.kind {
         EntryType::Char => FileType::CharacterDevice,
         EntryType::Block => FileType::BlockDevice,
         _ => return Ok((FileType::Fifo, 0)),
     };
-    let major = entry.header().device_major().map_err(malformed)?.unwrap_or(0);
-    let minor = entry.header().device_minor().map_err(malformed)?.unwrap_or(0);
+    let major = member.header.device_major().map_err(malformed)?.unwrap_or(0);
+    let minor = member.header.device_minor().map_err(malformed)?.unwrap_or(0);
     if kind == FileType::CharacterDevice && (major, minor) == (0, 0) {
         return Err(refuse(name, "is device 0:0, which overlayfs takes for a whiteout; refused"));
     }

@@ -1,12 +1,10 @@
-//! Content of regular files, with holes left as holes.
+//! Content of regular files.
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 
-/// The block size of common file systems: a smaller hole saves nothing.
-const BLOCK: usize = 4096;
 const BUFFER: usize = 256 << 10;
 
 /// Makes a new file; whatever stood there must be gone.
@@ -35,37 +33,4 @@ impl Copier {
             }
         }
     }
-
-    /// Copies and leaves a hole for every block of zeros; the file ends up `size` long.
-    pub(super) fn copy_sparse(
-        &mut self,
-        content: &mut impl Read,
-        file: &mut File,
-        size: u64,
-    ) -> io::Result<()> {
-        loop {
-            let length = read_full(content, &mut self.buffer)?;
-            if length == 0 {
-                return file.set_len(size);
-            }
-            for block in self.buffer[..length].chunks(BLOCK) {
-                if block.iter().all(|byte| *byte == 0) {
-                    file.seek(SeekFrom::Current(block.len() as i64))?;
-                } else {
-                    file.write_all(block)?;
-                }
-            }
-        }
-    }
-}
-
-fn read_full(content: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match content.read(&mut buffer[filled..])? {
-            0 => break,
-            length => filled += length,
-        }
-    }
-    Ok(filled)
 }

@@ -1,11 +1,10 @@
 //! Owner, mode, times and extended attributes of an entry, from the tar header and its PAX records.
 use super::sparse::SparseHeader;
+use super::tape::Member;
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use tar::Entry;
 
 /// XATTR_LIST_MAX of limits.h: the kernel's own.
 const XATTR_NAMES_LIMIT: usize = 64 << 10;
@@ -22,31 +21,31 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn of<R: Read>(entry: &mut Entry<'_, R>, name: &[u8]) -> Result<Self, Error> {
+    pub(super) fn of(member: &Member) -> Result<Self, Error> {
+        let (header, records, name) = (&member.header, &member.records, &member.path);
         let malformed = |error: std::io::Error| refuse(name, &format!("has a malformed header: {error}"));
-        let id = |id: u64| {
+        let id = |key: &str, field: &dyn Fn() -> std::io::Result<u64>| {
+            let id = match records.number(key).map_err(|reason| refuse(name, reason))? {
+                Some(id) => id,
+                None => field().map_err(malformed)?,
+            };
             u32::try_from(id)
                 .ok()
                 .filter(|id| *id != u32::MAX)
                 .ok_or_else(|| refuse(name, "has an owner above 4294967294"))
         };
-        let header = entry.header();
         let mut metadata = Self {
-            uid: id(header.uid().map_err(malformed)?)?,
-            gid: id(header.gid().map_err(malformed)?)?,
+            uid: id("uid", &|| header.uid())?,
+            gid: id("gid", &|| header.gid())?,
             mode: header.mode().map_err(malformed)? & 0o7777,
             mtime: Timespec { tv_sec: header.mtime().map_err(malformed)? as i64, tv_nsec: 0 },
             xattrs: Vec::new(),
             sparse: SparseHeader::default(),
         };
-        let path = entry.path_bytes().into_owned();
-        let mut decisive = Vec::new();
-        let Some(records) = entry.pax_extensions().map_err(malformed)? else { return Ok(metadata) };
-        for record in records {
-            let record = record.map_err(malformed)?;
-            let key = record.key().map_err(|_| refuse(name, "has an extended header that is not UTF-8"))?;
-            let value = record.value_bytes();
-            check_decisive(key, value, &path, &mut decisive).map_err(|reason| refuse(name, reason))?;
+        if let Some((size, extents)) = &member.sparse {
+            metadata.sparse = SparseHeader::old_gnu(*size, extents.clone());
+        }
+        for (key, value) in records.iter() {
             metadata.take(key, value, name)?;
         }
         Ok(metadata)
@@ -126,37 +125,6 @@ impl Metadata {
     pub(super) fn permissions(&self) -> Mode {
         Mode::from_raw_mode(self.mode)
     }
-}
-
-/// Records that decide what the next entries are, or what this one is called, must have one meaning:
-/// readers disagree on repeats and on odd numbers, and a layer could show each another content
-/// (CVE-2025-62518, CVE-2026-33055).
-fn check_decisive(key: &str, value: &[u8], path: &[u8], seen: &mut Vec<String>) -> Result<(), &'static str> {
-    if !matches!(key, "size" | "path" | "linkpath") {
-        return Ok(());
-    }
-    if seen.iter().any(|earlier| earlier == key) {
-        return Err("states its size or name twice; refused");
-    }
-    seen.push(key.to_owned());
-    if key == "size" && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
-        return Err("has a malformed size; refused");
-    }
-    if key == "path" && value != path {
-        return Err("has two different names; refused");
-    }
-    Ok(())
-}
-
-/// Refuses a global header that would change what all later entries are.
-pub(super) fn check_global(records: &[u8]) -> Result<(), Error> {
-    for record in tar::PaxExtensions::new(records) {
-        let key = record.as_ref().ok().and_then(|record| record.key().ok()).unwrap_or("size");
-        if matches!(key, "size" | "path" | "linkpath") || key.starts_with("GNU.sparse.") {
-            return Err(refuse(b"(global header)", "sets the size or name of all entries; refused"));
-        }
-    }
-    Ok(())
 }
 
 /// overlayfs reads these as instructions, so they must not come from an image; a label of another host's

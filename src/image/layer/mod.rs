@@ -9,7 +9,9 @@ mod file;
 mod guard;
 mod metadata;
 mod place;
+mod records;
 mod sparse;
+mod tape;
 mod whiteout;
 mod write;
 

@@ -1,5 +1,5 @@
 //! Sparse files in PAX form, versions 0.0, 0.1 and 1.0, as GNU tar writes them: tar manual, "Sparse Formats".
-//! (The old GNU form is read by the tar crate itself.)
+//! The map of the old GNU form comes with the header.
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -16,6 +16,8 @@ pub(super) struct SparseHeader {
     map: Option<String>,
     /// Version 0.0: a record for each number, offsets and lengths in turn.
     numbers: Vec<u64>,
+    /// The old GNU form.
+    extents: Option<Vec<(u64, u64)>>,
 }
 
 impl SparseHeader {
@@ -47,6 +49,11 @@ impl SparseHeader {
         self.version.map_or(0, |(_, minor)| minor)
     }
 
+    /// A file that is sparse in GNU's old form.
+    pub(super) fn old_gnu(size: u64, extents: Vec<(u64, u64)>) -> Self {
+        Self { size: Some(size), extents: Some(extents), ..Self::default() }
+    }
+
     /// How long the file is, holes counted.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
@@ -60,6 +67,7 @@ impl SparseHeader {
     /// Writes the extents where they belong.
     pub(super) fn write(&self, content: &mut impl Read, file: &mut File) -> io::Result<()> {
         let extents = match (&self.map, self.version) {
+            (None, None) if self.extents.is_some() => self.extents.clone().unwrap_or_default(),
             (_, Some((1, 0))) => read_map(content)?,
             (Some(map), None | Some((0, 1))) if self.numbers.is_empty() => parse_map(map)?,
             (None, None | Some((0, 0))) if !self.numbers.is_empty() => pairs(&self.numbers)?,
