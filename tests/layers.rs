@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
-use wharf::image::{Image, Source, Store};
+use wharf::image::{Image, Overlay, Source, Store, Upper};
 
 /// Layers under construction.
 struct Layer(Builder<Vec<u8>>);
@@ -401,7 +401,8 @@ fn a_layer_that_is_repeated_is_mounted_once() {
     let (upper, work) = (bench.directory.path().join("upper"), bench.directory.path().join("work"));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
-    let tree = wharf::image::mount_overlay(&layers, &upper, &work).unwrap();
+    let upper = Upper::Disk { upper: &upper, work: &work };
+    let tree = Overlay { layers: &layers, upper, user_namespace: None }.mount().unwrap();
     let flags = rustix::fs::OFlags::RDONLY;
     let file = rustix::fs::openat(&tree, "f", flags, rustix::fs::Mode::empty()).unwrap();
     assert_eq!(std::io::read_to_string(fs::File::from(file)).unwrap(), "above");
