@@ -304,3 +304,43 @@ fn kernels_that_take_no_unmounted_layers_get_them_mounted_where_nobody_else_sees
         fs::remove_dir_all(&go).expect("remove");
     }
 }
+
+/// Before 6.5 overlayfs is not put together by fsconfig(2) from single layers either.
+#[test]
+fn kernels_without_lowerdir_plus_mount_idmapped_layers_too() {
+    common::require_root!();
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    use std::os::fd::AsFd as _;
+    use wharf::image::{Overlay, Upper};
+    let scratch = Scratch::new("old");
+    let directory = |name: &str| {
+        let path = scratch.path().join(name);
+        fs::create_dir(&path).expect("create");
+        path
+    };
+    let layers = ["a:b", "c,d"].map(directory);
+    fs::write(layers[0].join("lower"), "").expect("write");
+    fs::write(layers[1].join("higher"), "").expect("write");
+    let (upper, work) = (directory("upper"), directory("work"));
+    let range: wharf::sandbox::IdRange = "600000:65536".parse().expect("a range");
+    let mount = || {
+        let architecture = TargetArch::try_from(std::env::consts::ARCH).expect("a known architecture");
+        let rules = [(libc::SYS_fsconfig, Vec::new())].into();
+        let refuse = SeccompAction::Errno(libc::EINVAL as u32);
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).expect("a filter");
+        let program: BpfProgram = filter.try_into().expect("a program");
+        // For this thread and those it makes.
+        seccompiler::apply_filter(&program).expect("the filter is taken");
+        let namespace = range.user_namespace().expect("a namespace");
+        let upper = Upper::Disk { upper: &upper, work: &work };
+        Overlay { layers: &layers, upper, user_namespace: Some(namespace.as_fd()) }.mount()
+    };
+    let root = std::thread::scope(|scope| scope.spawn(mount).join().expect("no panic")).expect("a root");
+    for name in ["lower", "higher"] {
+        let stat = rustix::fs::statat(&root, name, rustix::fs::AtFlags::empty()).expect("it is there");
+        assert_eq!((stat.st_uid, stat.st_gid), (600_000, 600_000), "{name}");
+        assert_eq!(fs::metadata(layers[usize::from(name == "higher")].join(name)).expect("there").uid(), 0);
+    }
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
+    assert!(!table.contains(scratch.path().to_str().expect("UTF-8")), "{table}");
+}

@@ -30,7 +30,7 @@ pub struct CommitOptions {
 pub fn diff(instance: &Instance) -> Result<Vec<Difference>, Error> {
     let mount_points = mount_points(instance)?;
     let upper = upper(instance, &mount_points)?;
-    let image = merged_layers(&instance.wish().layers, &instance.path("merged"))?;
+    let image = merged_layers(&instance.wish().layers, &instance.path("compared"))?;
     Ok(differences(&upper, image)?)
 }
 

@@ -126,8 +126,9 @@ impl Life {
             return Ok(());
         }
         self.running = Incarnation::adopt(&self.instance, &self.state)?;
-        if self.running.is_some() {
-            return Ok(());
+        if let Some(running) = &self.running {
+            // Whoever wanted it paused was connected to the supervisor that is gone.
+            return running.resume();
         }
         let oom_kills = launch::clear_away(&self.instance)?;
         if self.state.status.is_active() {
