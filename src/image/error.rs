@@ -45,6 +45,14 @@ pub enum Error {
     /// A layer's stream that breaks off or is no tar stream.
     #[error("the layer cannot be read: {0}")]
     Unreadable(#[source] io::Error),
+    /// A zstd stream that refers back too far.
+    #[error(
+        "{what}: takes more memory to decompress than a window of 32 MiB; compress it with a smaller one"
+    )]
+    Window {
+        /// Which layer.
+        what: String,
+    },
     /// A media type that wharf does not know.
     #[error("{what} has media type {media_type:?}, which wharf does not support")]
     MediaType {

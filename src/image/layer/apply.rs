@@ -219,7 +219,11 @@ impl<R: Read> Layer<'_, R> {
         })
     }
 
-    fn finish(self) -> Result<(), Error> {
+    fn finish(mut self) -> Result<(), Error> {
+        // The same layer gives the same tree, whenever it is unpacked.
+        if matches!(self.whiteouts, Whiteouts::Overlay) {
+            self.directories.entry(EntryPath::ROOT).or_insert_with(Metadata::of_nothing);
+        }
         for (path, metadata) in &self.directories {
             // A directory may have been replaced by a later entry.
             let Ok(fd) = self.places.directory(path) else { continue };

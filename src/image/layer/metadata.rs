@@ -114,6 +114,12 @@ impl Metadata {
         self
     }
 
+    /// What a directory has that the layer does not state.
+    pub(super) fn of_nothing() -> Self {
+        let mtime = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Self { uid: 0, gid: 0, mode: 0o755, mtime, xattrs: Vec::new(), sparse: SparseHeader::default() }
+    }
+
     /// The time of a directory that is there already, and nothing else.
     pub(super) fn time_of(stat: &rustix::fs::Stat) -> Self {
         let mtime = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };

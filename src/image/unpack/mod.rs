@@ -99,6 +99,7 @@ fn within(error: Error, layer: &str) -> Error {
         Error::Unreadable(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Error::invalid(layer, "is truncated")
         }
+        Error::Unreadable(error) if Window::is_exceeded(&error) => Error::Window { what: layer.to_owned() },
         Error::Unreadable(error) => Error::invalid(layer, format!("cannot be read: {error}")),
         Error::Invalid { what, reason } => Error::Invalid { what: format!("{what} of {layer}"), reason },
         error => error,
@@ -193,7 +194,7 @@ impl Unpacked {
             once(Window::Usual)
         };
         match usual {
-            Err(Error::Invalid { reason, .. }) if Window::is_exceeded(&io::Error::other(reason.clone())) => {
+            Err(Error::Window { .. }) => {
                 let _alone = self.windows.write();
                 once(Window::Large)
             }
