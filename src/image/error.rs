@@ -65,6 +65,28 @@ pub enum Error {
     /// What the image's configuration or the user's options ask for is not there.
     #[error("{0}")]
     Config(String),
+    /// A policy that cannot be read for what it is.
+    #[error("policy {file}: {place}: {reason}; see docs/policy.md")]
+    Policy {
+        /// The file.
+        file: String,
+        /// Where in it.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An image that the policy does not let in, or run.
+    #[error("{image} may not be used: {place} of the policy {policy} {reason}")]
+    Refused {
+        /// Which image.
+        image: String,
+        /// The file.
+        policy: String,
+        /// Where in it.
+        place: String,
+        /// What it says.
+        reason: String,
+    },
     /// A file or directory could not be used.
     #[error("{action} {path}: {source}{}", hint(.source))]
     File {

@@ -16,6 +16,7 @@ mod layer;
 mod manifest;
 mod overlay;
 mod platform;
+mod policy;
 mod reference;
 pub mod registry;
 mod store;
@@ -28,6 +29,7 @@ pub use digest::Digest;
 pub use error::Error;
 pub use overlay::mount_overlay;
 pub use platform::Platform;
+pub use policy::Policy;
 pub use reference::ImageName;
 pub use store::{Image, Import, Imported, Store, Summary};
 

@@ -3,7 +3,7 @@ use super::instance::remove_tree;
 use super::roots::make_private;
 use super::state::now;
 use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec};
-use crate::image::{Image, Store, mount_overlay};
+use crate::image::{Image, Policy, Store, mount_overlay};
 use oci_spec::runtime::Spec;
 use rustix::fs::FlockOperation;
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Names the image, option or file; nothing is left behind.
-pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance, Error> {
+pub fn create(roots: &Roots, image: &str, policy: &Policy, options: &Options) -> Result<Instance, Error> {
     options.validate()?;
     let instances = roots.instances();
     make_private(&instances)?;
@@ -22,6 +22,7 @@ pub fn create(roots: &Roots, image: &str, options: &Options) -> Result<Instance,
     let _pinned = pin_images(roots, FlockOperation::LockShared)?;
     let store = Store::open(roots.state())?;
     let image = store.find(image)?;
+    store.check(&image, policy)?;
     let id = random_id()?;
     let name = options.name.clone().unwrap_or_else(|| InstanceName::for_image(image.reference(), &id[..6]));
     if roots.instance(&name).exists() {

@@ -1,5 +1,6 @@
 //! `wharf load`, `images`, `rmi` and `unpack`
 use super::listing::{print_json, print_line, print_table};
+use super::policy::PolicyOption;
 use crate::image::{Source, Store, Summary};
 use crate::service::{Roots, elapsed_since, remove_image, size_in_words};
 use clap::Args;
@@ -21,6 +22,8 @@ pub(super) struct Load {
     /// Name for an image that has none of its own
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Option<String>,
+    #[command(flatten)]
+    policy: PolicyOption,
     /// Print what was loaded as JSON
     #[arg(long)]
     json: bool,
@@ -28,11 +31,12 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let source = match self.source.or(self.input) {
             Some(path) if path.as_os_str() != "-" => Source::Path(path),
             _ => Source::Stdin,
         };
-        let loaded = Store::open(roots.state())?.load(&source, self.tag.as_deref())?;
+        let loaded = Store::open(roots.state())?.load(&source, self.tag.as_deref(), &policy)?;
         if self.json {
             print_json(&loaded)?;
             return Ok(0);

@@ -1,5 +1,6 @@
 //! `wharf import`
 use super::listing::{print_json, print_line};
+use super::policy::PolicyOption;
 use crate::image::{self, Compression, ImageName, Platform, Source, Store};
 use crate::service::Roots;
 use anyhow::Context as _;
@@ -30,6 +31,8 @@ pub(super) struct Import {
     /// What its programs are for [default: this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    policy: PolicyOption,
     /// Print what was imported as JSON
     #[arg(long)]
     json: bool,
@@ -37,6 +40,7 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let source = match self.source.as_os_str() == "-" {
             true => Source::Stdin,
             false => Source::Path(self.source),
@@ -49,7 +53,7 @@ impl Import {
             message: self.message,
             created: time()?,
         };
-        let imported = Store::open(roots.state())?.import(&import)?;
+        let imported = Store::open(roots.state())?.import(&import, &policy)?;
         let image = imported.image;
         if self.json {
             print_json(&image)?;

@@ -10,6 +10,7 @@ mod limits;
 mod listing;
 mod login;
 mod logs;
+mod policy;
 mod progress;
 mod ps;
 mod pull;

@@ -1,9 +1,10 @@
 //! `wharf pull` and `wharf push`
 use super::listing::print_line;
+use super::policy::PolicyOption;
 use super::progress::{ProgressKind, Reporter, Style};
 use super::values::{seconds, size_of_group};
 use crate::image::registry::{self, Options};
-use crate::image::{ImageName, Platform, Store};
+use crate::image::{ImageName, Platform, Policy, Store};
 use crate::service::Roots;
 use clap::Args;
 use std::path::PathBuf;
@@ -75,6 +76,8 @@ pub(super) struct Pull {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
     #[command(flatten)]
+    policy: PolicyOption,
+    #[command(flatten)]
     progress: ProgressOptions,
     #[command(flatten)]
     registry: RegistryOptions,
@@ -82,11 +85,13 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let style = self.progress.style();
         let platform = self.platform.unwrap_or_else(Platform::host);
         let reporter = Reporter::new(style);
         let store = Store::open(roots.state())?;
-        let pulled = registry::pull(&store, &self.reference, &platform, &self.registry.resolve(), &reporter);
+        let pulled =
+            registry::pull(&store, &self.reference, &platform, &policy, &self.registry.resolve(), &reporter);
         reporter.end();
         let pulled = pulled?;
         match style {
@@ -105,11 +110,16 @@ impl Pull {
 }
 
 /// Fetches an image that is to be run. What is told goes to standard error: the instance has the rest.
-pub(super) fn pull_to_run(roots: &Roots, image: &str, options: &Options) -> anyhow::Result<()> {
+pub(super) fn pull_to_run(
+    roots: &Roots,
+    image: &str,
+    policy: &Policy,
+    options: &Options,
+) -> anyhow::Result<()> {
     let name: ImageName = image.parse()?;
     let reporter = Reporter::new(ProgressKind::Auto.style());
     let store = Store::open(roots.state())?;
-    let pulled = registry::pull(&store, &name, &Platform::host(), options, &reporter);
+    let pulled = registry::pull(&store, &name, &Platform::host(), policy, options, &reporter);
     reporter.end();
     pulled?;
     Ok(())

@@ -2,11 +2,12 @@
 use super::attach;
 use super::limits::LimitOptions;
 use super::listing::print_line;
+use super::policy::PolicyOption;
 use super::pull::{RegistryOptions, pull_to_run};
 use super::values::{environment, hostname, key_value, seconds, size};
 use crate::cli::terminal;
 use crate::container::parse_signal;
-use crate::image::{self, Overrides, Store};
+use crate::image::{self, Overrides, Policy, Store};
 use crate::network::{ExtraHost, Mode, PublishedPort};
 use crate::service::log::LogLimits;
 use crate::service::{
@@ -77,6 +78,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     log_files: u32,
 
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -185,6 +188,7 @@ struct PrivilegeOptions {
 
 impl Run {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let detach = self.detach;
         let interactive = self.interactive;
         let tty = self.tty;
@@ -192,8 +196,8 @@ impl Run {
             bail!("-it: standard input is not a terminal; leave out -t");
         }
         let image = self.image.clone();
-        self.provide_image(roots)?;
-        let instance = create(roots, &image, &self.options()?)?;
+        self.provide_image(roots, &policy)?;
+        let instance = create(roots, &image, &policy, &self.options()?)?;
         let started = if detach {
             start(&instance, Attachment::default()).map(|_| 0).map_err(anyhow::Error::from)
         } else {
@@ -208,7 +212,7 @@ impl Run {
         }
     }
 
-    fn provide_image(&self, roots: &Roots) -> anyhow::Result<()> {
+    fn provide_image(&self, roots: &Roots, policy: &Policy) -> anyhow::Result<()> {
         let fetch = match self.pull {
             PullPolicy::Never => false,
             PullPolicy::Always => true,
@@ -221,7 +225,7 @@ impl Run {
         if !fetch {
             return Ok(());
         }
-        pull_to_run(roots, &self.image, &self.registry.resolve())
+        pull_to_run(roots, &self.image, policy, &self.registry.resolve())
     }
 
     fn options(self) -> anyhow::Result<Options> {

@@ -2,6 +2,7 @@
 //! for each image. The store gets an OCI manifest over the same blobs.
 use super::super::compression::{Compression, decompressed};
 use super::super::manifest::parse_config;
+use super::super::policy::Origin;
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
 use super::Found;
@@ -21,7 +22,7 @@ struct Item {
     layers: Vec<String>,
 }
 
-pub(super) fn read(files: &Files<'_>) -> Result<Vec<Found>, Error> {
+pub(super) fn read(files: &Files<'_>, origin: &Origin) -> Result<Vec<Found>, Error> {
     let what = format!("manifest.json of {}", files.what);
     let items: Vec<Item> = serde_json::from_slice(&files.document("manifest.json")?)
         .map_err(|error| Error::invalid(&what, format!("is malformed: {error}")))?;
@@ -31,16 +32,16 @@ pub(super) fn read(files: &Files<'_>) -> Result<Vec<Found>, Error> {
         let names: Result<Vec<ImageName>, Error> = tags.iter().map(|tag| tag.parse()).collect();
         let names = names?;
         if names.is_empty() {
-            found.push(image(files, item, None)?);
+            found.push(image(files, item, None, origin)?);
         }
         for name in names {
-            found.push(image(files, item, Some(name))?);
+            found.push(image(files, item, Some(name), origin)?);
         }
     }
     Ok(found)
 }
 
-fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Found, Error> {
+fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>, origin: &Origin) -> Result<Found, Error> {
     let what = format!("{} of {}", item.config, files.what);
     let config = files.staged(&item.config)?;
     let parsed = parse_config(&files.document(&item.config)?, &what)?;
@@ -60,7 +61,7 @@ fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Foun
     });
     let manifest = files.stage_bytes(manifest.to_string().as_bytes())?;
     let blobs = std::iter::once(config).chain(layers).collect();
-    Ok(Found { name, manifest, media_type: MANIFEST.to_owned(), blobs })
+    Ok(Found { name, origin: origin.clone(), manifest, media_type: MANIFEST.to_owned(), blobs })
 }
 
 fn descriptor(media_type: &str, blob: &Staged) -> serde_json::Value {

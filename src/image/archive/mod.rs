@@ -9,6 +9,7 @@ mod save;
 pub(super) use oci::{REF_NAME, check_layer_count};
 pub use save::{Destination, SaveFormat, SaveOptions, save};
 
+use super::policy::Origin;
 use super::store::blobs::{Staged, Staging};
 use super::{Error, ImageName, Source};
 use files::Files;
@@ -18,6 +19,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: Option<ImageName>,
+    pub(super) origin: Origin,
     pub(super) manifest: Staged,
     pub(super) media_type: String,
     /// Config and layers.
@@ -28,9 +30,11 @@ pub(super) struct Found {
 pub(super) fn read(source: &Source, tag: Option<&ImageName>, staging: &Staging) -> Result<Vec<Found>, Error> {
     let files = Files::open(source, staging)?;
     let mut found = if files.has("index.json") {
-        oci::read(&files, &stem(source))?
+        let transport =
+            if matches!(source, Source::Path(path) if path.is_dir()) { "oci" } else { "oci-archive" };
+        oci::read(&files, &stem(source), &origin(transport, source))?
     } else if files.has("manifest.json") {
-        docker::read(&files)?
+        docker::read(&files, &origin("docker-archive", source))?
     } else {
         let reason = "has neither index.json (OCI image layout) nor manifest.json (docker-archive)";
         return Err(Error::invalid(&files.what, reason));
@@ -46,6 +50,14 @@ pub(super) fn read(source: &Source, tag: Option<&ImageName>, staging: &Staging) 
         only.name = Some(tag.clone());
     }
     Ok(found)
+}
+
+fn origin(transport: &str, source: &Source) -> Origin {
+    let path = match source {
+        Source::Path(path) => Some(path.as_path()),
+        Source::Stdin => None,
+    };
+    Origin::archive(transport, path)
 }
 
 /// Name for an image whose archive states a tag at most: the file's own, without endings.

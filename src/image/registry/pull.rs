@@ -6,12 +6,13 @@ use super::hosts::Capability;
 use super::manifest::{Received, Which, fetch};
 use super::progress::{BlobState, Event, Progress};
 use super::transport::Transport;
-use super::{Error, Options, clients, parallel};
+use super::{Error, Options, clients, parallel, signatures};
 use crate::image::archive::check_layer_count;
 use crate::image::manifest::{DOCUMENT_LIMIT, Document, digest_of, parse_config};
-use crate::image::store::Fetched;
+use crate::image::policy::{Origin, Signature, Subject};
 use crate::image::store::ingest::{Claim, Ingest};
-use crate::image::{Digest, Error as ImageError, ImageName, Platform, Store, Summary};
+use crate::image::store::{Fetched, Provenance};
+use crate::image::{Digest, Error as ImageError, ImageName, Platform, Policy, Store, Summary};
 use oci_spec::image::{Descriptor, ImageManifest};
 use std::io::Read as _;
 
@@ -46,6 +47,7 @@ pub fn pull(
     store: &Store,
     name: &ImageName,
     platform: &Platform,
+    policy: &Policy,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
@@ -57,6 +59,7 @@ pub fn pull(
         store,
         name,
         platform,
+        policy,
         options,
         progress,
         clients: &clients,
@@ -70,6 +73,7 @@ struct Pull<'a> {
     store: &'a Store,
     name: &'a ImageName,
     platform: &'a Platform,
+    policy: &'a Policy,
     options: &'a Options,
     progress: &'a dyn Progress,
     clients: &'a [Client<'a>],
@@ -80,6 +84,7 @@ struct Pull<'a> {
 impl Pull<'_> {
     fn run(&self) -> Result<Pulled, Error> {
         let (received, manifest, index) = self.resolve()?;
+        let signatures = self.admit(&received.digest, index.as_ref())?;
         let ingest = self.store.ingest()?;
         let config = self.wanted(manifest.config())?;
         let mut fetched = self.keep_manifest(&received, &ingest)?;
@@ -102,9 +107,10 @@ impl Pull<'_> {
             index: index.clone(),
             blobs: blobs.iter().map(|blob| blob.digest.clone()).collect(),
         };
-        let digest = index.unwrap_or_else(|| received.digest.clone());
+        let digest = index.clone().unwrap_or_else(|| received.digest.clone());
         for _ in 0..ROUNDS {
             if let Ok(image) = self.store.adopt(&ingest, &image)? {
+                self.note(&received.digest, index.as_ref(), signatures)?;
                 return Ok(Pulled { image, digest, fetched });
             }
             // An image that shared blobs was removed after we had looked.
@@ -112,6 +118,37 @@ impl Pull<'_> {
         }
         let what = format!("image {}", self.name);
         Err(ImageError::invalid(what, "its blobs are removed faster than they can be fetched").into())
+    }
+
+    /// Asks the policy, before anything comes in, with the signatures of the manifest and of the index that
+    /// led there where it asks for one. Returns those there are.
+    fn admit(&self, manifest: &Digest, index: Option<&Digest>) -> Result<Vec<Signature>, Error> {
+        let digests: Vec<Digest> = std::iter::once(manifest).chain(index).cloned().collect();
+        let subject = Subject { name: Some(self.name), digests: &digests };
+        let demand = self.policy.demand(&Origin::registry(self.name), Some(self.name));
+        demand.check(&subject)?;
+        let mut found = Vec::new();
+        if demand.asks_for_signatures() {
+            for digest in &digests {
+                let (repository, scope) = (self.name.repository(), self.scope);
+                found.extend(signatures::fetch(self.clients, repository, scope, digest, self.progress)?);
+            }
+        }
+        demand.check_signed(&subject, &found)?;
+        Ok(found)
+    }
+
+    /// Keeps what the policy will be asked about when the image is to run.
+    fn note(
+        &self,
+        manifest: &Digest,
+        index: Option<&Digest>,
+        signatures: Vec<Signature>,
+    ) -> Result<(), Error> {
+        let (name, index) = (self.name.full().to_owned(), index.map(ToString::to_string));
+        let provenance =
+            Provenance { name: Some(name), origin: Origin::registry(self.name), index, signatures };
+        Ok(self.store.note_pulled(manifest, provenance)?)
     }
 
     /// The manifest for our platform, and the digest of the index that led to it.

@@ -7,6 +7,7 @@ use super::super::compression::{Compression, decompressed};
 use super::super::config::apply_changes;
 use super::super::digest::Hashing;
 use super::super::layer::{Guard, Limits};
+use super::super::policy::{Origin, Policy};
 use super::super::{Digest, Error, ImageName, Platform, Source};
 use super::blobs::{Staged, Staging};
 use super::index::{self, Entry};
@@ -57,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// Names what is wrong with the changes or the stream; the store is as it was before.
-    pub fn import(&self, import: &Import) -> Result<Imported, Error> {
+    pub fn import(&self, import: &Import, policy: &Policy) -> Result<Imported, Error> {
         // What is wrong with the options is told before the first byte is read.
         let mut configuration = configuration(import)?;
         let (mut stream, what): (Box<dyn Read>, String) = match &import.source {
@@ -74,6 +75,7 @@ impl Store {
         configuration.set_rootfs(rootfs(diff_ids));
         configuration.set_history(Some(vec![history(import, &what)]));
         let found = describe(import.name.clone(), &configuration, layer.blob, layer.compression, &staging)?;
+        self.admit(&found, policy)?;
         let image = self.keep(&found)?;
         Ok(Imported { image, compression: layer.compression })
     }
@@ -88,6 +90,7 @@ impl Store {
         let (digest, size) = (found.manifest.digest.clone(), found.manifest.size);
         let entry = Entry::new(found.name.clone(), digest, size, &found.media_type, None)?;
         index::put(&mut entries, entry.clone());
+        self.note_loaded(found)?;
         index::write(&self.layout, &entries)?;
         Ok(self.read(&entry)?.summary())
     }
@@ -143,7 +146,8 @@ fn describe(
         "config": descriptor(CONFIG, &config), "layers": [descriptor(kind, &layer)],
     });
     let manifest = staging.stage(manifest.to_string().as_bytes(), "the manifest")?;
-    Ok(Found { name, manifest, media_type: MANIFEST.to_owned(), blobs: vec![config, layer] })
+    let origin = Origin::archive("tarball", None);
+    Ok(Found { name, origin, manifest, media_type: MANIFEST.to_owned(), blobs: vec![config, layer] })
 }
 
 /// A layer that has been read to its end.

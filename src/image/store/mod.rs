@@ -4,15 +4,17 @@ pub(in crate::image) mod blobs;
 mod import;
 mod index;
 pub(in crate::image) mod ingest;
+mod provenance;
 
 pub use import::{Import, Imported};
+pub(in crate::image) use provenance::Provenance;
 
 use super::archive;
 use super::bundle;
 use super::config::{Overrides, runtime_spec, stop_signal};
 use super::manifest::{Document, digest_of, parse_config};
 use super::unpacked::{Layer, Unpacked};
-use super::{Digest, Error, ImageName, Platform, Source};
+use super::{Digest, Error, ImageName, Platform, Policy, Source};
 use blobs::{Blobs, Staging};
 use index::Entry;
 use ingest::Ingest;
@@ -110,12 +112,13 @@ impl Store {
     /// archive that holds just one.
     ///
     /// # Errors
-    /// Names what is wrong with the archive; the store is as it was before.
-    pub fn load(&self, source: &Source, tag: Option<&str>) -> Result<Vec<Summary>, Error> {
+    /// Names what is wrong with the archive, or what the policy says to it; the store is as it was before.
+    pub fn load(&self, source: &Source, tag: Option<&str>, policy: &Policy) -> Result<Vec<Summary>, Error> {
         let tag: Option<ImageName> = tag.map(str::parse).transpose()?;
         let _lock = self.lock()?;
         let staging = Staging::new(&self.layout)?;
         let found = archive::read(source, tag.as_ref(), &staging)?;
+        found.iter().try_for_each(|image| self.admit(image, policy))?;
         let mut entries = index::read(&self.layout)?;
         let mut loaded = Vec::with_capacity(found.len());
         for image in &found {
@@ -128,6 +131,7 @@ impl Store {
             loaded.push(entry);
         }
         self.blobs.sync()?;
+        found.iter().try_for_each(|image| self.note_loaded(image))?;
         index::write(&self.layout, &entries)?;
         loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
     }
