@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
-use wharf::image::{Image, Source, Store};
+use wharf::image::{Image, Policy, Source, Store};
 
 /// Layers under construction.
 struct Layer(Builder<Vec<u8>>);
@@ -114,7 +114,9 @@ impl Bench {
 
     fn load(&self) -> Result<(Store, Image), String> {
         let store = Store::open(&self.root()).map_err(|error| error.to_string())?;
-        store.load(&Source::Path(self.layout()), None).map_err(|error| error.to_string())?;
+        store
+            .load(&Source::Path(self.layout()), None, &Policy::accept_all())
+            .map_err(|error| error.to_string())?;
         let image = store.find("web").map_err(|error| error.to_string())?;
         Ok((store, image))
     }

@@ -1,4 +1,5 @@
 //! Signatures of cosign's kind, made by openssl and kept in Debian's docker-registry beside the image.
+#![allow(clippy::unwrap_used)]
 use crate::common::{self, Call, Scratch, program_exists, require};
 use crate::docker_registry::DockerRegistry;
 use crate::images::{MANIFEST, Made, architecture, descriptor, index, sha256};
@@ -280,6 +281,11 @@ fn a_signature_of_the_index_or_of_the_image_in_it_counts() {
         let accepting = policy(&here, &registry, &[&signer]);
         let outcome = pull(&here, &accepting, &repository.reference("1")).outcome();
         assert_eq!(outcome.success(), signed != "neither", "{outcome}");
+        if signed != "neither" {
+            // The policy lets it run; what it holds is no program.
+            let options = ["run", "--rm", "--network", "none", "--pull", "never", "--policy"];
+            wharf(&here, options).arg(&accepting).arg(repository.reference("1")).exits(126);
+        }
     }
 }
 

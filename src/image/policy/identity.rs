@@ -138,6 +138,7 @@ fn is_prefix(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn identity(text: &str) -> Identity {
         serde_json::from_str(text).unwrap()
@@ -175,6 +176,15 @@ mod tests {
         ] {
             let wanted: ImageName = wanted.parse().unwrap();
             assert_eq!(identity(kind).accepts(signed, &wanted), accepted, "{kind}: {signed} for {wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(signed in "[a-z0-9:/@._-]{0,40}", wanted in "[a-z]{1,8}(/[a-z]{1,8})?(:[a-z0-9]{1,5})?") {
+            let wanted: ImageName = wanted.parse().unwrap();
+            let accepted = identity(r#"{"type":"matchExact"}"#).accepts(&signed, &wanted);
+            prop_assert!(!accepted || identity(r#"{"type":"matchRepository"}"#).accepts(&signed, &wanted));
         }
     }
 
