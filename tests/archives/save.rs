@@ -86,6 +86,10 @@ fn an_archive_says_nothing_of_the_machine_and_tells_first_what_is_in_it() {
     }
     assert_eq!(seen[..3], ["oci-layout", "index.json", "manifest.json"]);
     assert_eq!(seen.len(), 3 + 2 + 6, "{seen:?}");
+    let directory = here.path().join("layout");
+    save(&here, &["--format", "oci-dir"], &["shell", "web"], &directory);
+    assert_eq!(names(&directory), ["blobs", "index.json", "oci-layout"]);
+    assert_eq!(names(&directory.join("blobs/sha256")).len(), 6);
 }
 
 #[test]

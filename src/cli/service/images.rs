@@ -34,6 +34,9 @@ impl Load {
         let policy = self.policy.read()?;
         let source = match self.source.or(self.input) {
             Some(path) if path.as_os_str() != "-" => Source::Path(path),
+            _ if rustix::termios::isatty(rustix::stdio::stdin()) => {
+                anyhow::bail!("standard input is a terminal; name a file, or pipe an archive into wharf load")
+            }
             _ => Source::Stdin,
         };
         let loaded = Store::open(roots.state())?.load(&source, self.tag.as_deref(), &policy)?;

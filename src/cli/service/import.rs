@@ -3,7 +3,7 @@ use super::listing::{print_json, print_line};
 use super::policy::PolicyOption;
 use crate::image::{self, Compression, ImageName, Platform, Source, Store};
 use crate::service::Roots;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -42,6 +42,9 @@ impl Import {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
         let policy = self.policy.read()?;
         let source = match self.source.as_os_str() == "-" {
+            true if rustix::termios::isatty(rustix::stdio::stdin()) => {
+                bail!("standard input is a terminal; name a file, or pipe a tar into wharf import -")
+            }
             true => Source::Stdin,
             false => Source::Path(self.source),
         };

@@ -85,16 +85,12 @@ impl<'a> Demand<'a> {
                     "asks for a signature, and the image has no name that one could be for".to_owned();
                 return Err(self.refusal(subject, place, reason));
             };
-            let results = signatures.iter().map(|one| one.check(keys, subject.digests, name, identity));
             let mut reasons = Vec::new();
-            let mut accepted = false;
-            for result in results {
-                match result {
-                    Ok(()) => accepted = true,
-                    Err(reason) => reasons.push(reason),
-                }
-            }
-            if !accepted {
+            let mut counts = |one: &Signature| {
+                let checked = one.check(keys, subject.digests, name, identity);
+                checked.map_err(|reason| reasons.push(reason)).is_ok()
+            };
+            if !signatures.iter().any(&mut counts) {
                 return Err(self.refusal(subject, place, why_none_counts(&reasons)));
             }
         }

@@ -183,8 +183,9 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(signed in "[a-z0-9:/@._-]{0,40}", wanted in "[a-z]{1,8}(/[a-z]{1,8})?(:[a-z0-9]{1,5})?") {
             let wanted: ImageName = wanted.parse().unwrap();
-            let accepted = identity(r#"{"type":"matchExact"}"#).accepts(&signed, &wanted);
-            prop_assert!(!accepted || identity(r#"{"type":"matchRepository"}"#).accepts(&signed, &wanted));
+            let accepted = Identity::Exact {}.accepts(&signed, &wanted);
+            let in_repository = Identity::Repository {}.accepts(&signed, &wanted);
+            prop_assert!(!accepted || in_repository);
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) use demand::{Demand, Subject};
 pub(super) use scope::Origin;
 pub(super) use signature::Signature;
 
-use super::{Error, ImageName};
+use super::{Digest, Error, ImageName};
 use identity::Identity;
 use signature::Key;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ enum Requirement {
         identity: Identity,
     },
     /// One of these digests, of the manifest or of the index that led to it.
-    Pinned(Vec<super::Digest>),
+    Pinned(Vec<Digest>),
     /// What wharf cannot verify, and so does not accept.
     Unsupported(String),
 }

@@ -1,8 +1,7 @@
 //! Signatures as cosign makes them with a key: over a small document that names a repository and a digest.
 //! It is believed only after its signature has been verified.
-use super::super::Digest;
+use super::super::{Digest, ImageName};
 use super::identity::Identity;
-use crate::image::ImageName;
 use base64::Engine as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
