@@ -183,6 +183,30 @@ fn a_full_disk_leaves_nothing_half_made() {
 }
 
 #[test]
+fn a_save_that_is_killed_leaves_a_whole_file_or_none() {
+    common::require_root!();
+    let here = Scratch::new("killed");
+    // Large enough that some are killed in the middle.
+    here.wharf(["import", "-", "large"]).stdin(tar_of(&[("zeros", &vec![0; 20 << 20])])).ok();
+    let directory = here.path().join("saved");
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("saved.tar");
+    for pause_ms in [0, 10, 20, 40, 80, 160, 320, 640] {
+        let form = ["save", "--format", "docker-archive", "large", "--output"];
+        let save = here.wharf(form).arg(&path).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        save.signal(nix::sys::signal::Signal::SIGKILL);
+        save.wait();
+        let left = names(&directory);
+        if !left.is_empty() {
+            assert_eq!(left, ["saved.tar"]);
+            load(&Scratch::new("there"), &path);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+#[test]
 fn places_that_cannot_take_what_is_saved_are_told() {
     common::require_root!();
     let here = Scratch::new("places");

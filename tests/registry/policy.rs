@@ -323,6 +323,48 @@ fn what_was_pulled_is_judged_again_when_it_runs_without_its_registry() {
     assert_eq!(wharf(&here, ["ps", "-a", "--json"]).ok().json(), json!([]));
 }
 
+/// cosign itself, where there is one.
+fn cosign(scratch: &Scratch) -> Option<Call> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/cosign");
+    let program = if program_exists("cosign") { PathBuf::from("cosign") } else { fetched };
+    let there = program_exists("cosign") || program.exists();
+    let call = || Call::new(&program).env("HOME", scratch.path()).env("COSIGN_PASSWORD", "secret");
+    there.then(|| call().current_dir(scratch.path()))
+}
+
+#[test]
+fn what_cosign_signs_comes_in_and_what_it_did_not_sign_stays_out() {
+    require_tools!();
+    let there = Scratch::new("cosign");
+    let Some(generate) = cosign(&there) else {
+        common::skip("needs cosign (scripts/bench.d/debian13 target/peers cosign usr/bin/cosign)");
+        return;
+    };
+    let registry = DockerRegistry::start(&there);
+    generate.arg("generate-key-pair").ok();
+    let image = Made::new(98, &[1000]);
+    let index = index(&[(&image, architecture())]);
+    let signer = Signer(there.path().join("cosign.key"));
+    for (name, digest) in [("image", image.digest()), ("index", sha256(&index)), ("unsigned", String::new())]
+    {
+        let repository = Repository { registry: &registry, name };
+        repository.image("only", &image);
+        repository.manifest("1", crate::images::INDEX, &index);
+        if name != "unsigned" {
+            let call = cosign(&there).expect("it was there before");
+            let call = call.args(["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key"]);
+            call.arg(format!("{}@{digest}", repository.full())).ok();
+        }
+        let here = Scratch::new("here");
+        let call = pull(&here, &policy(&here, &registry, &[&signer]), &repository.reference("1"));
+        if name == "unsigned" {
+            call.fails_with(&["there is none"])
+        } else {
+            call.ok()
+        };
+    }
+}
+
 #[test]
 fn run_pulls_under_the_policy_too() {
     require_tools!();
