@@ -82,6 +82,28 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
+    /// A policy that cannot be read for what it is.
+    #[error("policy {file}: {place}: {reason}; see docs/policy.md")]
+    Policy {
+        /// The file.
+        file: String,
+        /// Where in it.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An image that the policy does not let in, or run.
+    #[error("{image} may not be used: {place} of the policy {policy} {reason}")]
+    Refused {
+        /// Which image.
+        image: String,
+        /// The file.
+        policy: String,
+        /// Where in it.
+        place: String,
+        /// What it says.
+        reason: String,
+    },
     /// An image that an instance is made of.
     #[error("image {0} is in use by an instance; remove the instance first, or see `wharf ps --all`")]
     InUse(String),

@@ -4,7 +4,8 @@
 //! The store is an OCI image layout below `ROOT/images`, so that skopeo and umoci can read it; each
 //! layer is unpacked once into a directory below `ROOT/layers`, in overlay's own form, and shared by
 //! all instances. Whatever comes from an image is checked before it is used: digests while streaming,
-//! paths by the kernel inside an open root, documents by size and kind.
+//! paths by the kernel inside an open root, documents by size and kind. A [`Policy`] says which images may
+//! come in and run.
 
 mod archive;
 mod bundle;
@@ -17,6 +18,7 @@ mod manifest;
 mod overlay;
 mod parallel;
 mod platform;
+mod policy;
 mod progress;
 mod reference;
 pub mod registry;
@@ -32,6 +34,7 @@ pub use error::Error;
 pub use layer::{Limits as LayerLimits, WhiteoutForm, apply_layer};
 pub use overlay::{Overlay, Upper, merged_layers};
 pub use platform::Platform;
+pub use policy::Policy;
 pub use progress::{BlobState, Event, Progress};
 pub use reference::ImageName;
 pub use store::{

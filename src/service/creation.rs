@@ -4,7 +4,7 @@ use super::instance::remove_tree;
 use super::roots::make_private;
 use super::state::now;
 use super::{Error, Instance, InstanceName, Options, Roots, State, Wish, durable, spec, userns};
-use crate::image::{Image, Progress, Store, merged_layers};
+use crate::image::{Image, Policy, Progress, Store, merged_layers};
 use crate::sandbox::IdRange;
 use oci_spec::runtime::Spec;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat};
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub fn create(
     roots: &Roots,
     image: &str,
+    policy: &Policy,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Instance, Error> {
@@ -28,6 +29,7 @@ pub fn create(
     let _pinned = pin_images(roots, FlockOperation::LockShared)?;
     let store = Store::with_limits(roots.state(), options.layer_limits)?;
     let image = store.find(image)?;
+    store.check_policy(&image, policy)?;
     let id = random_id()?;
     let name = options.name.clone().unwrap_or_else(|| InstanceName::for_image(image.reference(), &id[..6]));
     if roots.instance(&name).exists() {

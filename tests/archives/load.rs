@@ -64,6 +64,18 @@ fn an_archive_is_loaded_from_where_its_name_is_given_once() {
     scratch.wharf(["load", "--input", "a", "b"]).fails_with(&["--input", "cannot be used with"]);
 }
 
+#[test]
+fn a_terminal_is_no_archive() {
+    common::require_root!();
+    common::require!(common::program_exists("script"), "needs script(1)");
+    let scratch = Scratch::new("tty");
+    for command in [&["load"][..], &["load", "-"], &["import", "-", "x"]] {
+        let outcome = scratch.wharf(command).in_terminal(24, 80).outcome();
+        assert_eq!(outcome.code, Some(125), "{outcome}");
+        assert!(outcome.stdout.contains("standard input is a terminal"), "{outcome}");
+    }
+}
+
 /// Writes a layout of images, each the bytes of a manifest and of its blobs, named by annotations.
 fn layout(directory: &Path, images: &[(Value, Vec<&[u8]>, Value)]) -> PathBuf {
     let blobs = directory.join("blobs/sha256");

@@ -86,6 +86,10 @@ fn an_archive_says_nothing_of_the_machine_and_tells_first_what_is_in_it() {
     }
     assert_eq!(seen[..3], ["oci-layout", "index.json", "manifest.json"]);
     assert_eq!(seen.len(), 3 + 2 + 6, "{seen:?}");
+    let directory = here.path().join("layout");
+    save(&here, &["--format", "oci-dir"], &["shell", "web"], &directory);
+    assert_eq!(names(&directory), ["blobs", "index.json", "oci-layout"]);
+    assert_eq!(names(&directory.join("blobs/sha256")).len(), 6);
 }
 
 #[test]
@@ -176,6 +180,30 @@ fn a_full_disk_leaves_nothing_half_made() {
         assert!(outcome.code == Some(125) && outcome.stderr.contains("No space left"), "{outcome}");
     }
     assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn a_save_that_is_killed_leaves_a_whole_file_or_none() {
+    common::require_root!();
+    let here = Scratch::new("killed");
+    // Large enough that some are killed in the middle.
+    here.wharf(["import", "-", "large"]).stdin(tar_of(&[("zeros", &vec![0; 20 << 20])])).ok();
+    let directory = here.path().join("saved");
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("saved.tar");
+    for pause_ms in [0, 10, 20, 40, 80, 160, 320, 640] {
+        let form = ["save", "--format", "docker-archive", "large", "--output"];
+        let save = here.wharf(form).arg(&path).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        save.signal(nix::sys::signal::Signal::SIGKILL);
+        save.wait();
+        let left = names(&directory);
+        if !left.is_empty() {
+            assert_eq!(left, ["saved.tar"]);
+            load(&Scratch::new("there"), &path);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod docker_registry;
 mod images;
 mod mirrors;
 mod plain;
+mod policy;
 mod resumption;
 mod standin;
 mod tokens;

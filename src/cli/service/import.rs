@@ -1,8 +1,9 @@
 //! `wharf import`
 use super::listing::{print_json, print_line};
+use super::policy::PolicyOption;
 use crate::image::{self, Compression, ImageName, Platform, Source, Store};
 use crate::service::Roots;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,8 @@ pub(super) struct Import {
     /// What its programs are for [default: this machine]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    policy: PolicyOption,
     /// Print what was imported as JSON
     #[arg(long)]
     json: bool,
@@ -37,7 +40,11 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let source = match self.source.as_os_str() == "-" {
+            true if rustix::termios::isatty(rustix::stdio::stdin()) => {
+                bail!("standard input is a terminal; name a file, or pipe a tar into wharf import -")
+            }
             true => Source::Stdin,
             false => Source::Path(self.source),
         };
@@ -49,7 +56,7 @@ impl Import {
             message: self.message,
             created: time()?,
         };
-        let imported = Store::open(roots.state())?.import(&import)?;
+        let imported = Store::open(roots.state())?.import(&import, &policy)?;
         let image = imported.image;
         if self.json {
             print_json(&image)?;

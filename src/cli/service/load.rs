@@ -1,6 +1,7 @@
 //! `wharf load`
 use super::layer_limits::LayerLimitOptions;
 use super::listing::print_json;
+use super::policy::PolicyOption;
 use super::progress::{ProgressOptions, Reporter, Style};
 use crate::image::{LoadOptions, Source, Store};
 use crate::service::Roots;
@@ -24,6 +25,8 @@ pub(super) struct Load {
     /// Name for an image that has none of its own
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Option<String>,
+    #[command(flatten)]
+    policy: PolicyOption,
     /// Leave the unpacking of layers to the first instance
     #[arg(long)]
     no_unpack: bool,
@@ -40,9 +43,12 @@ impl Load {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
         let source = match self.source.or(self.input) {
             Some(path) if path.as_os_str() != "-" => Source::Path(path),
+            _ if rustix::termios::isatty(rustix::stdio::stdin()) => {
+                anyhow::bail!("standard input is a terminal; name a file, or pipe an archive into wharf load")
+            }
             _ => Source::Stdin,
         };
-        let options = LoadOptions { tag: self.tag, unpack: !self.no_unpack };
+        let options = LoadOptions { tag: self.tag, unpack: !self.no_unpack, policy: self.policy.read()? };
         let style = self.progress.style();
         let reporter = Reporter::new(style);
         let loaded =

@@ -16,6 +16,7 @@ mod listing;
 mod load;
 mod login;
 mod logs;
+mod policy;
 mod progress;
 mod ps;
 mod pull;

@@ -1,10 +1,11 @@
 //! `wharf pull` and `wharf push`
 use super::layer_limits::LayerLimitOptions;
 use super::listing::print_line;
+use super::policy::PolicyOption;
 use super::progress::{ProgressKind, ProgressOptions, Reporter, Style};
 use super::values::{seconds, size_of_group};
 use crate::image::registry::{self, Options};
-use crate::image::{ImageName, LayerLimits, Platform, Store};
+use crate::image::{ImageName, LayerLimits, Platform, Policy, Store};
 use crate::service::Roots;
 use clap::Args;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ pub(super) struct Pull {
     /// Image of an index to fetch [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    policy: PolicyOption,
     /// Leave the unpacking of layers to the first instance
     #[arg(long)]
     no_unpack: bool,
@@ -71,12 +74,13 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let style = self.progress.style();
         let platform = self.platform.unwrap_or_else(Platform::host);
         let reporter = Reporter::new(style);
         let store = Store::with_limits(roots.state(), self.limits.resolve())?;
         let options = Options { unpack: !self.no_unpack, ..self.registry.resolve() };
-        let pulled = registry::pull(&store, &self.reference, &platform, &options, &reporter);
+        let pulled = registry::pull(&store, &self.reference, &platform, &policy, &options, &reporter);
         reporter.end();
         let pulled = pulled?;
         match style {
@@ -98,13 +102,14 @@ impl Pull {
 pub(super) fn pull_to_run(
     roots: &Roots,
     image: &str,
+    policy: &Policy,
     limits: LayerLimits,
     options: &Options,
 ) -> anyhow::Result<()> {
     let name: ImageName = image.parse()?;
     let reporter = Reporter::new(ProgressKind::Auto.style());
     let store = Store::with_limits(roots.state(), limits)?;
-    let pulled = registry::pull(&store, &name, &Platform::host(), options, &reporter);
+    let pulled = registry::pull(&store, &name, &Platform::host(), policy, options, &reporter);
     reporter.end();
     pulled?;
     Ok(())

@@ -3,12 +3,13 @@ use super::attach;
 use super::layer_limits::LayerLimitOptions;
 use super::limits::LimitOptions;
 use super::listing::print_line;
+use super::policy::PolicyOption;
 use super::progress::{ProgressKind, Reporter};
 use super::pull::{RegistryOptions, pull_to_run};
 use super::values::{environment, hostname, key_value, seconds, size, upper};
 use crate::cli::terminal;
 use crate::container::parse_signal;
-use crate::image::{self, Overrides, Store};
+use crate::image::{self, Overrides, Policy, Store};
 use crate::network::{ExtraHost, Mode, PublishedPort};
 use crate::service::log::LogLimits;
 use crate::service::{
@@ -79,6 +80,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     log_files: u32,
 
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -197,6 +200,7 @@ struct PrivilegeOptions {
 
 impl Run {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
+        let policy = self.policy.read()?;
         let detach = self.detach;
         let interactive = self.interactive;
         let tty = self.tty;
@@ -204,11 +208,11 @@ impl Run {
             bail!("-it: standard input is not a terminal; leave out -t");
         }
         let image = self.image.clone();
-        self.provide_image(roots)?;
+        self.provide_image(roots, &policy)?;
         let options = self.options()?;
         // Layers are unpacked by whoever needs them first. That takes a while only where somebody looks on.
         let reporter = Reporter::new(ProgressKind::Auto.only_bars());
-        let instance = create(roots, &image, &options, &reporter);
+        let instance = create(roots, &image, &policy, &options, &reporter);
         reporter.end();
         let instance = instance?;
         let started = if detach {
@@ -225,7 +229,7 @@ impl Run {
         }
     }
 
-    fn provide_image(&self, roots: &Roots) -> anyhow::Result<()> {
+    fn provide_image(&self, roots: &Roots, policy: &Policy) -> anyhow::Result<()> {
         let fetch = match self.pull {
             PullPolicy::Never => false,
             PullPolicy::Always => true,
@@ -238,7 +242,7 @@ impl Run {
         if !fetch {
             return Ok(());
         }
-        pull_to_run(roots, &self.image, self.layer_limits.resolve(), &self.registry.resolve())
+        pull_to_run(roots, &self.image, policy, self.layer_limits.resolve(), &self.registry.resolve())
     }
 
     fn options(self) -> anyhow::Result<Options> {

@@ -2,6 +2,7 @@
 //! for each image. The store gets an OCI manifest over the same blobs.
 use super::super::compression::{Compression, decompressed};
 use super::super::manifest::{check_layer_count, parse_config};
+use super::super::policy::Origin;
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
 use super::files::Files;
@@ -20,7 +21,7 @@ struct Item {
     layers: Vec<String>,
 }
 
-pub(super) fn read(files: &Files<'_>) -> Result<Vec<Found>, Error> {
+pub(super) fn read(files: &Files<'_>, origin: &Origin) -> Result<Vec<Found>, Error> {
     let what = format!("manifest.json of {}", files.what);
     let items: Vec<Item> = serde_json::from_slice(&files.document("manifest.json")?)
         .map_err(|error| Error::invalid(&what, format!("is malformed: {error}")))?;
@@ -30,16 +31,16 @@ pub(super) fn read(files: &Files<'_>) -> Result<Vec<Found>, Error> {
         let names: Result<Vec<ImageName>, Error> = tags.iter().map(|tag| tag.parse()).collect();
         let names = names?;
         if names.is_empty() {
-            found.push(image(files, item, None)?);
+            found.push(image(files, item, None, origin)?);
         }
         for name in names {
-            found.push(image(files, item, Some(name))?);
+            found.push(image(files, item, Some(name), origin)?);
         }
     }
     Ok(found)
 }
 
-fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Found, Error> {
+fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>, origin: &Origin) -> Result<Found, Error> {
     let what = format!("{} of {}", item.config, files.what);
     let config = files.staged(&item.config)?;
     let parsed = parse_config(&files.document(&item.config)?, &what)?;
@@ -57,6 +58,7 @@ fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>) -> Result<Foun
     let layers = item.layers.iter().zip(parsed.rootfs().diff_ids()).enumerate().map(layer);
     Ok(Found {
         name,
+        origin: origin.clone(),
         manifest: Manifest::ToBeMade,
         media_type: MANIFEST.to_owned(),
         layers: layers.collect::<Result<_, Error>>()?,

@@ -13,6 +13,7 @@ pub(super) use files::{Content, Files};
 pub(super) use oci::REF_NAME;
 pub use save::{Destination, SaveFormat, SaveOptions, save};
 
+use super::policy::Origin;
 use super::store::blobs::Staged;
 use super::{Digest, Error, ImageName, Source};
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) name: Option<ImageName>,
+    pub(super) origin: Origin,
     pub(super) manifest: Manifest,
     pub(super) media_type: String,
     pub(super) layers: Vec<FoundLayer>,
@@ -90,9 +92,11 @@ impl Found {
 /// Reads every image. `tag` names the image, and is an error when there are several.
 pub(super) fn read(files: &Files<'_>, source: &Source, tag: Option<&ImageName>) -> Result<Vec<Found>, Error> {
     let mut found = if files.has("index.json") {
-        oci::read(files, &stem(source))?
+        let transport =
+            if matches!(source, Source::Path(path) if path.is_dir()) { "oci" } else { "oci-archive" };
+        oci::read(files, &stem(source), &origin(transport, source))?
     } else if files.has("manifest.json") {
-        docker::read(files)?
+        docker::read(files, &origin("docker-archive", source))?
     } else {
         let reason = "has neither index.json (OCI image layout) nor manifest.json (docker-archive)";
         return Err(Error::invalid(&files.what, reason));
@@ -108,6 +112,14 @@ pub(super) fn read(files: &Files<'_>, source: &Source, tag: Option<&ImageName>) 
         only.name = Some(tag.clone());
     }
     Ok(found)
+}
+
+fn origin(transport: &str, source: &Source) -> Origin {
+    let path = match source {
+        Source::Path(path) => Some(path.as_path()),
+        Source::Stdin => None,
+    };
+    Origin::archive(transport, path)
 }
 
 /// Name for an image whose archive states a tag at most: the file's own, without endings.

@@ -1,5 +1,6 @@
 //! OCI image layouts: image-spec image-layout.md.
 use super::super::manifest::{Document, check_layer_count, digest_of, parse_config};
+use super::super::policy::Origin;
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
 use super::files::Files;
@@ -13,7 +14,7 @@ pub(in crate::image) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Indexes may point to indexes; no real one does so more often.
 const DEPTH_LIMIT: usize = 4;
 
-pub(super) fn read(files: &Files<'_>, stem: &Option<String>) -> Result<Vec<Found>, Error> {
+pub(super) fn read(files: &Files<'_>, stem: &Option<String>, origin: &Origin) -> Result<Vec<Found>, Error> {
     let what = format!("index.json of {}", files.what);
     let bytes = files.document("index.json")?;
     let Document::Index(index) = Document::parse(&bytes, &what)? else {
@@ -24,7 +25,7 @@ pub(super) fn read(files: &Files<'_>, stem: &Option<String>) -> Result<Vec<Found
     for descriptor in &images {
         // The file's name is that of one image alone.
         let name = name_of(descriptor, stem.as_deref().filter(|_| images.len() == 1 || has_name(descriptor)));
-        found.push(image(files, descriptor, name, 0)?);
+        found.push(image(files, descriptor, name, origin, 0)?);
     }
     Ok(found)
 }
@@ -69,6 +70,7 @@ fn image(
     files: &Files<'_>,
     descriptor: &Descriptor,
     name: Option<ImageName>,
+    origin: &Origin,
     depth: usize,
 ) -> Result<Found, Error> {
     let staged = blob(files, descriptor, "manifest")?;
@@ -80,7 +82,7 @@ fn image(
             return Err(Error::invalid(what, "indexes point to each other without end"));
         }
         Document::Index(index) => {
-            return image(files, Platform::host().choose(&index, &what)?, name, depth + 1);
+            return image(files, Platform::host().choose(&index, &what)?, name, origin, depth + 1);
         }
     };
     let config = blob(files, manifest.config(), "config")?;
@@ -102,6 +104,7 @@ fn image(
     let layers = manifest.layers().iter().zip(parsed.rootfs().diff_ids()).enumerate().map(layer);
     Ok(Found {
         name,
+        origin: origin.clone(),
         manifest: Manifest::Staged(staged),
         media_type: descriptor.media_type().to_string(),
         layers: layers.collect::<Result<_, Error>>()?,

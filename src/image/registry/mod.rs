@@ -12,7 +12,7 @@
 //! | `transport` | agents with the trust of their origin |
 //! | `client` | one request: authorised, redirected, tried again |
 //! | `challenge`, `auth`, `credentials`, `helper` | who we are, and whom we tell |
-//! | `manifest`, `download`, `pull` | from a registry into the store |
+//! | `manifest`, `signatures`, `download`, `pull` | from a registry into the store |
 //! | `upload`, `push` | from the store into a registry |
 
 mod answer;
@@ -29,6 +29,7 @@ mod manifest;
 mod pull;
 mod push;
 mod retry;
+mod signatures;
 mod transport;
 mod upload;
 mod url;

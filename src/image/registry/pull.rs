@@ -5,14 +5,15 @@ use super::download::{Downloads, Wanted};
 use super::hosts::Capability;
 use super::manifest::{Received, Which, fetch};
 use super::transport::Transport;
-use super::{Abandon, Error, Options, clients};
+use super::{Abandon, Error, Options, clients, signatures};
 use crate::image::manifest::{DOCUMENT_LIMIT, Document, check_layer_count, digest_of, parse_config};
 use crate::image::parallel;
+use crate::image::policy::{Origin, Signature, Subject};
 use crate::image::progress::{BlobState, Event, Progress};
 use crate::image::store::ingest::{Claim, Ingest};
-use crate::image::store::{Fetched, layers_of};
+use crate::image::store::{Fetched, Provenance, layers_of};
 use crate::image::unpack::{Arrival, Layer, Settled, Watched, workers};
-use crate::image::{Digest, Error as ImageError, ImageName, Platform, Store, Summary};
+use crate::image::{Digest, Error as ImageError, ImageName, Platform, Policy, Store, Summary};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -47,6 +48,7 @@ pub fn pull(
     store: &Store,
     name: &ImageName,
     platform: &Platform,
+    policy: &Policy,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
@@ -58,6 +60,7 @@ pub fn pull(
         store,
         name,
         platform,
+        policy,
         options,
         progress,
         clients: &clients,
@@ -71,6 +74,7 @@ struct Pull<'a> {
     store: &'a Store,
     name: &'a ImageName,
     platform: &'a Platform,
+    policy: &'a Policy,
     options: &'a Options,
     progress: &'a dyn Progress,
     clients: &'a [Client<'a>],
@@ -82,6 +86,7 @@ impl Pull<'_> {
     fn run(&self) -> Result<Pulled, Error> {
         let lease = self.store.lease()?;
         let (received, manifest, index) = self.resolve()?;
+        let signatures = self.admit(&received.digest, index.as_ref())?;
         let ingest = self.store.ingest()?;
         let config = self.wanted(manifest.config())?;
         let wanted: Vec<Wanted> =
@@ -109,6 +114,7 @@ impl Pull<'_> {
             blobs: std::iter::once(&config).chain(&blobs).map(|blob| blob.wanted.digest.clone()).collect(),
         };
         let image = self.store.adopt(&ingest, &image)?;
+        self.note(&received.digest, index.as_ref(), signatures)?;
         Ok(Pulled { image, digest: index.unwrap_or(received.digest), fetched })
     }
 
@@ -154,6 +160,37 @@ impl Pull<'_> {
                 Settled::Complete | Settled::GivenUp => return Err(ImageError::Abandoned),
             }
         }
+    }
+
+    /// Asks the policy, before anything comes in, with the signatures of the manifest and of the index that
+    /// led there where it asks for one. Returns those there are.
+    fn admit(&self, manifest: &Digest, index: Option<&Digest>) -> Result<Vec<Signature>, Error> {
+        let digests: Vec<Digest> = std::iter::once(manifest).chain(index).cloned().collect();
+        let subject = Subject { name: Some(self.name), digests: &digests };
+        let demand = self.policy.demand(&Origin::registry(self.name), Some(self.name));
+        demand.check(&subject)?;
+        let mut found = Vec::new();
+        if demand.asks_for_signatures() {
+            for digest in &digests {
+                let (repository, scope) = (self.name.repository(), self.scope);
+                found.extend(signatures::fetch(self.clients, repository, scope, digest, self.progress)?);
+            }
+        }
+        demand.check_signed(&subject, &found)?;
+        Ok(found)
+    }
+
+    /// Keeps what the policy will be asked about when the image is to run.
+    fn note(
+        &self,
+        manifest: &Digest,
+        index: Option<&Digest>,
+        signatures: Vec<Signature>,
+    ) -> Result<(), Error> {
+        let (name, index) = (self.name.full().to_owned(), index.map(ToString::to_string));
+        let provenance =
+            Provenance { name: Some(name), origin: Origin::registry(self.name), index, signatures };
+        Ok(self.store.note_pulled(manifest, provenance)?)
     }
 
     /// The manifest for our platform, and the digest of the index that led to it.

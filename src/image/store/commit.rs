@@ -3,6 +3,7 @@ use super::super::archive::{Found, Manifest};
 use super::super::config::apply_changes;
 use super::super::digest::Hashing;
 use super::super::layer;
+use super::super::policy::Origin;
 use super::super::upper::UpperDirectory;
 use super::super::{Error, ImageName};
 use super::blobs::{Staged, Staging};
@@ -74,6 +75,7 @@ impl Store {
         let manifest = stage_json(&staging, &manifest(&parent, &config, &layer))?;
         let found = Found {
             name: Some(commit.name.clone()),
+            origin: Origin::archive("tarball", None),
             manifest: Manifest::Staged(manifest),
             media_type: MANIFEST.to_owned(),
             layers: Vec::new(),

@@ -33,6 +33,7 @@ impl Store {
             loaded.push(entry);
         }
         self.blobs.sync()?;
+        found.iter().try_for_each(|image| self.note_loaded(image))?;
         index::write(&self.layout, &entries)?;
         loaded.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
     }

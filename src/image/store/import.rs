@@ -7,6 +7,7 @@ use super::super::compression::{Compression, decompressed};
 use super::super::config::apply_changes;
 use super::super::digest::Hashing;
 use super::super::layer::{Guard, Limits};
+use super::super::policy::{Origin, Policy};
 use super::super::{Digest, Error, ImageName, Platform, Source};
 use super::blobs::{Staged, Staging};
 use super::{Store, Summary};
@@ -56,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// Names what is wrong with the changes or the stream; the store is as it was before.
-    pub fn import(&self, import: &Import) -> Result<Imported, Error> {
+    pub fn import(&self, import: &Import, policy: &Policy) -> Result<Imported, Error> {
         // What is wrong with the options is told before the first byte is read.
         let mut configuration = configuration(import)?;
         let (mut stream, what): (Box<dyn Read>, String) = match &import.source {
@@ -72,6 +73,7 @@ impl Store {
         configuration.set_rootfs(rootfs(diff_ids));
         configuration.set_history(Some(vec![history(import, &what)]));
         let found = describe(import.name.clone(), &configuration, layer.blob, layer.compression, &staging)?;
+        self.admit(&found, policy)?;
         let image = self.establish(&[found], &lease)?.remove(0);
         Ok(Imported { image, compression: layer.compression })
     }
@@ -128,8 +130,10 @@ fn describe(
     });
     let manifest = staging.stage(manifest.to_string().as_bytes(), "the manifest")?;
     let manifest = Manifest::Staged(manifest);
+    let origin = Origin::archive("tarball", None);
     Ok(Found {
         name,
+        origin,
         manifest,
         media_type: MANIFEST.to_owned(),
         layers: Vec::new(),

@@ -4,7 +4,7 @@ use super::super::archive::{self, Content, Files, Found, FoundLayer};
 use super::super::parallel::{self, Abandon};
 use super::super::progress::{BlobState, Progress};
 use super::super::unpack::{Done, Layer, Watched, workers};
-use super::super::{Error, ImageName, Source};
+use super::super::{Error, ImageName, Policy, Source};
 use super::blobs::{Incoming, Staged, Staging};
 use super::{Store, Summary};
 use std::collections::HashMap;
@@ -19,11 +19,13 @@ pub struct LoadOptions {
     pub tag: Option<String>,
     /// Whether layers are unpacked too, or by the first instance.
     pub unpack: bool,
+    /// What may come in.
+    pub policy: Policy,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { tag: None, unpack: true }
+        Self { tag: None, unpack: true, policy: Policy::accept_all() }
     }
 }
 
@@ -31,7 +33,7 @@ impl Store {
     /// Reads images into the store, verifying every digest.
     ///
     /// # Errors
-    /// Names what is wrong with the archive; the images of the store are as they were before.
+    /// Names what is wrong with the archive, or what the policy says to it; the images of the store are as they were before.
     pub fn load(
         &self,
         source: &Source,
@@ -42,6 +44,7 @@ impl Store {
         let (staging, lease) = self.staging()?;
         let files = Files::open(source, &staging)?;
         let mut found = archive::read(&files, source, tag.as_ref())?;
+        found.iter().try_for_each(|image| self.admit(image, &options.policy))?;
         let diff_ids = found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
         self.hold(&lease, diff_ids)?;
         self.unpacked.sweep()?;
@@ -50,6 +53,7 @@ impl Store {
         for image in &mut found {
             image.take(&layers, &files)?;
         }
+        found.iter().try_for_each(|image| self.admit(image, &options.policy))?;
         self.establish(&found, &lease)
     }
 }

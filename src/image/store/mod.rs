@@ -12,6 +12,7 @@ mod index;
 pub(in crate::image) mod ingest;
 mod lease;
 mod load;
+mod provenance;
 
 use super::bundle;
 use super::layer::Limits;
@@ -37,6 +38,7 @@ pub(in crate::image) use image::layers_of;
 pub use image::{Image, Summary};
 pub use import::{Import, Imported};
 pub use load::LoadOptions;
+pub(in crate::image) use provenance::Provenance;
 
 /// image-spec image-layout.md#oci-layout-file
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -197,12 +199,15 @@ impl Store {
         Ok(names)
     }
 
-    /// Every image.
+    /// Every image, those without a name last.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn list(&self) -> Result<Vec<Summary>, Error> {
-        index::read(&self.layout)?.iter().map(|entry| Ok(self.read(entry)?.summary())).collect()
+        let entries = index::read(&self.layout)?;
+        let (named, nameless): (Vec<&Entry>, Vec<&Entry>) =
+            entries.iter().partition(|entry| entry.name.is_some());
+        named.into_iter().chain(nameless).map(|entry| Ok(self.read(entry)?.summary())).collect()
     }
 
     /// By reference (familiar names normalised), digest or unique digest prefix.

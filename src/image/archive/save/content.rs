@@ -1,9 +1,9 @@
 //! The content of one file, with what it must turn out to be.
 use super::super::super::compression::decompressed;
 use super::super::super::layer::{Limits, layer_guard};
+use super::super::super::manifest::digest_of;
 use super::super::super::unpack::Layer;
 use super::super::super::{Digest, Error, Store};
-use crate::image::manifest::digest_of;
 use oci_spec::image::Descriptor;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read, Write};

@@ -10,7 +10,9 @@ mod oci;
 mod output;
 mod tape;
 
+use super::super::store::random_name;
 use super::super::{Compression, Error, Image, ImageName, Store};
+use oci::Shape;
 use output::{NewDirectory, Output};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ pub fn save(store: &Store, images: &[Image], options: &SaveOptions) -> Result<()
     match (options.format, &options.destination) {
         (SaveFormat::OciDir, Destination::Path(path)) => {
             let mut directory = NewDirectory::create(path)?;
-            oci::write(store, images, oci::IN_DIRECTORY, &mut directory)?;
+            oci::write(store, images, Shape::Directory, &mut directory)?;
             directory.commit()
         }
         (SaveFormat::OciDir, Destination::Stdout) => {
@@ -105,7 +107,7 @@ fn write_archive(
     if format == SaveFormat::DockerArchive {
         docker::write(store, images, &mut tape)?;
     } else {
-        oci::write(store, images, oci::IN_ARCHIVE, &mut tape)?;
+        oci::write(store, images, Shape::Archive, &mut tape)?;
     }
     tape.finish()
 }
@@ -130,8 +132,9 @@ fn tag_of(name: &ImageName) -> Option<String> {
     Some(format!("{}/{}:{tag}", name.registry(), name.repository()))
 }
 
+/// A name beside this one, hidden and not yet taken.
 fn sibling(path: &Path) -> Result<PathBuf, Error> {
     let name = path.file_name().ok_or_else(|| Error::invalid(path.display().to_string(), "has no name"))?;
-    let suffix = super::super::store::random_name()?;
+    let suffix = random_name()?;
     Ok(path.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }

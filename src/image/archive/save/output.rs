@@ -3,6 +3,7 @@ use super::super::super::Error;
 use super::content::Content;
 use super::{Destination, Sink, sibling};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::AsRawFd as _;
@@ -79,18 +80,35 @@ impl Output {
         let Some(mut new) = self.file.take() else { return Ok(()) };
         let file = self.stream.get_ref();
         file.sync_all().map_err(failed(&self.what))?;
-        if new.temporary.is_none() {
-            let temporary = sibling(&new.path)?;
-            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(CWD, own, CWD, &temporary, AtFlags::SYMLINK_FOLLOW)
-                .map_err(|errno| Error::file("create", &temporary)(errno.into()))?;
-            new.temporary = Some(temporary);
-        }
-        let temporary = new.temporary.clone().unwrap_or_default();
-        fs::rename(&temporary, &new.path).map_err(Error::file("create", &new.path))?;
-        new.temporary = None;
+        new.name(file)?;
         sync_parent(&new.path)
     }
+}
+
+impl NewFile {
+    fn name(&mut self, file: &File) -> Result<(), Error> {
+        let failed = |path: &Path, errno: Errno| Error::file("create", path)(errno.into());
+        if self.temporary.is_none() {
+            match link(file, &self.path) {
+                // linkat(2) replaces nothing, so that what is there is renamed over.
+                Err(Errno::EXIST) => {
+                    let temporary = sibling(&self.path)?;
+                    link(file, &temporary).map_err(|errno| failed(&temporary, errno))?;
+                    self.temporary = Some(temporary);
+                }
+                linked => return linked.map_err(|errno| failed(&self.path, errno)),
+            }
+        }
+        let temporary = self.temporary.clone().unwrap_or_default();
+        fs::rename(&temporary, &self.path).map_err(Error::file("create", &self.path))?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+fn link(file: &File, path: &Path) -> Result<(), Errno> {
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)
 }
 
 impl Write for Output {
