@@ -1,4 +1,5 @@
 //! The walk over a layer's entries.
+use super::extended::Extended;
 use super::file::{self, Copier};
 use super::guard::Guard;
 use super::metadata::{Metadata, check_global, drop_xattrs};
@@ -66,7 +67,12 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
-        let raw = entry.path_bytes().into_owned();
+        let header = entry.header().clone();
+        let refused = |reason| refuse(&header.path_bytes(), reason);
+        let extended = self.guard.with_headers(Extended::parse).map_err(refused)?;
+        extended.check_size(&header, entry.size()).map_err(refused)?;
+        let raw = extended.name(&header).map_err(refused)?.into_owned();
+        let link = extended.link(&header).map_err(refused)?;
         let kind = kind_of(entry, &raw)?;
         if kind == EntryType::XGlobalHeader {
             let mut records = Vec::new();
@@ -74,7 +80,7 @@ impl Layer<'_> {
             entry.read_to_end(&mut records).map_err(unreadable)?;
             return check_global(&records);
         }
-        let metadata = Metadata::of(entry, &raw)?;
+        let metadata = Metadata::of(entry, &extended, &raw)?;
         let path = EntryPath::parse(metadata.sparse.name.as_deref().unwrap_or(&raw))?;
         if path.is_root() {
             return self.root_entry(kind, metadata);
@@ -93,7 +99,7 @@ impl Layer<'_> {
             };
         }
         self.whiteouts.made(&path);
-        self.create(entry, kind, &path, metadata)
+        self.create(entry, kind, &path, link.as_deref(), metadata)
     }
 
     /// A directory that this layer does not state keeps the time that a lower one gave it.
@@ -128,6 +134,7 @@ impl Layer<'_> {
         entry: &mut Entry<'_, R>,
         kind: EntryType,
         path: &EntryPath,
+        link: Option<&[u8]>,
         metadata: Metadata,
     ) -> Result<(), Error> {
         let name = path.c_name();
@@ -141,12 +148,11 @@ impl Layer<'_> {
                 let sparse = kind == EntryType::GNUSparse;
                 self.regular(entry, path, &metadata, sparse)
             }
-            EntryType::Link => self.hard_link(entry, path),
+            EntryType::Link => self.hard_link(path, link),
             EntryType::Symlink => {
-                let target =
-                    entry.link_name_bytes().ok_or_else(|| refuse(&bytes, "is a symlink to nowhere"))?;
+                let target = link.ok_or_else(|| refuse(&bytes, "is a symlink to nowhere"))?;
                 let parent = self.places.parent(path)?;
-                rustix::fs::symlinkat(&*target, parent, &name)
+                rustix::fs::symlinkat(target, parent, &name)
                     .and_then(|()| metadata.apply_at(parent, path.name(), true))
                     .and_then(|()| metadata.set_times(parent, path.name()))
                     .map_err(|errno| failed(&bytes, "create symlink", errno))
@@ -238,10 +244,10 @@ impl Layer<'_> {
     }
 
     /// Both names are in this layer; the target is linked as it is, a symlink as a symlink.
-    fn hard_link<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &EntryPath) -> Result<(), Error> {
+    fn hard_link(&mut self, path: &EntryPath, target: Option<&[u8]>) -> Result<(), Error> {
         let bytes = path.bytes();
-        let target = entry.link_name_bytes().ok_or_else(|| refuse(&bytes, "is a hard link to nothing"))?;
-        let target = EntryPath::parse(&target)?;
+        let target = target.ok_or_else(|| refuse(&bytes, "is a hard link to nothing"))?;
+        let target = EntryPath::parse(target)?;
         if target.is_root() {
             return Err(refuse(&bytes, "is a hard link to the root; refused"));
         }

@@ -1,6 +1,6 @@
 //! Bounds on what a layer's stream makes us read.
 use super::Limits;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::rc::Rc;
 
@@ -16,6 +16,12 @@ struct State {
     /// What headers may still read; `None` while an entry's content is read.
     headers: Cell<Option<u64>>,
     total: Cell<u64>,
+    /// Where the stream is.
+    position: Cell<u64>,
+    /// What has been read since headers were expected: padding, then whole blocks.
+    header_bytes: RefCell<Vec<u8>>,
+    /// Where that began.
+    headers_at: Cell<u64>,
     limits: Limits,
     /// What to do about the limit on bytes, for its message.
     way_out: &'static str,
@@ -24,12 +30,30 @@ struct State {
 impl Guard {
     /// For a stream of no more than these; `way_out` ends the message when it is of more.
     pub(in crate::image) fn new(limits: Limits, way_out: &'static str) -> Self {
-        Self(Rc::new(State { headers: Cell::new(None), total: Cell::new(0), limits, way_out }))
+        Self(Rc::new(State {
+            headers: Cell::new(None),
+            total: Cell::new(0),
+            position: Cell::new(0),
+            header_bytes: RefCell::new(Vec::new()),
+            headers_at: Cell::new(0),
+            limits,
+            way_out,
+        }))
     }
 
     /// From here on headers are read: they are small, whatever their own size field says.
     pub(in crate::image) fn expect_headers(&self) {
         self.0.headers.set(Some(HEADERS_LIMIT));
+        self.0.header_bytes.borrow_mut().clear();
+        self.0.headers_at.set(self.0.position.get());
+    }
+
+    /// Calls with the headers read since they were expected, without the padding before them: a tar stream
+    /// has blocks of 512 bytes.
+    pub(super) fn with_headers<T>(&self, use_blocks: impl FnOnce(&[u8]) -> T) -> T {
+        let padding = self.0.headers_at.get().next_multiple_of(512) - self.0.headers_at.get();
+        let bytes = self.0.header_bytes.borrow();
+        use_blocks(bytes.get(padding as usize..).unwrap_or_default())
     }
 
     /// From here on content is read.
@@ -72,6 +96,11 @@ impl<R: Read> Read for Guarded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
         self.guard.take(length as u64)?;
+        let state = &self.guard.0;
+        state.position.set(state.position.get() + length as u64);
+        if state.headers.get().is_some() {
+            state.header_bytes.borrow_mut().extend_from_slice(&buffer[..length]);
+        }
         Ok(length)
     }
 }

@@ -1,4 +1,5 @@
 //! Owner, mode, times and extended attributes of an entry, from the tar header and its PAX records.
+use super::extended::{self, Extended};
 use super::sparse::SparseHeader;
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
@@ -22,31 +23,18 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn of<R: Read>(entry: &mut Entry<'_, R>, name: &[u8]) -> Result<Self, Error> {
+    pub(super) fn of<R: Read>(entry: &Entry<'_, R>, extended: &Extended, name: &[u8]) -> Result<Self, Error> {
         let malformed = |error: std::io::Error| refuse(name, &format!("has a malformed header: {error}"));
-        let id = |id: u64| {
-            u32::try_from(id)
-                .ok()
-                .filter(|id| *id != u32::MAX)
-                .ok_or_else(|| refuse(name, "has an owner above 4294967294"))
-        };
         let header = entry.header();
         let mut metadata = Self {
-            uid: id(header.uid().map_err(malformed)?)?,
-            gid: id(header.gid().map_err(malformed)?)?,
+            uid: owner(header.uid().map_err(malformed)?, name)?,
+            gid: owner(header.gid().map_err(malformed)?, name)?,
             mode: header.mode().map_err(malformed)? & 0o7777,
             mtime: Timespec { tv_sec: header.mtime().map_err(malformed)? as i64, tv_nsec: 0 },
             xattrs: Vec::new(),
             sparse: SparseHeader::default(),
         };
-        let path = entry.path_bytes().into_owned();
-        let mut decisive = Vec::new();
-        let Some(records) = entry.pax_extensions().map_err(malformed)? else { return Ok(metadata) };
-        for record in records {
-            let record = record.map_err(malformed)?;
-            let key = record.key().map_err(|_| refuse(name, "has an extended header that is not UTF-8"))?;
-            let value = record.value_bytes();
-            check_decisive(key, value, &path, &mut decisive).map_err(|reason| refuse(name, reason))?;
+        for (key, value) in extended.records() {
             metadata.take(key, value, name)?;
         }
         Ok(metadata)
@@ -60,6 +48,10 @@ impl Metadata {
         } else if key == "mtime" {
             let time = std::str::from_utf8(value).ok().and_then(parse_time);
             self.mtime = time.ok_or_else(|| refuse(name, "has a malformed mtime"))?;
+        } else if key == "uid" || key == "gid" {
+            let id = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            let id = owner(id.ok_or_else(|| refuse(name, "has a malformed owner"))?, name)?;
+            if key == "uid" { self.uid = id } else { self.gid = id }
         } else {
             self.sparse.take(key, value);
         }
@@ -128,32 +120,18 @@ impl Metadata {
     }
 }
 
-/// Records that decide what the next entries are, or what this one is called, must have one meaning:
-/// readers disagree on repeats and on odd numbers, and a layer could show each another content
-/// (CVE-2025-62518, CVE-2026-33055).
-fn check_decisive(key: &str, value: &[u8], path: &[u8], seen: &mut Vec<String>) -> Result<(), &'static str> {
-    if !matches!(key, "size" | "path" | "linkpath") {
-        return Ok(());
-    }
-    if seen.iter().any(|earlier| earlier == key) {
-        return Err("states its size or name twice; refused");
-    }
-    seen.push(key.to_owned());
-    if key == "size" && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
-        return Err("has a malformed size; refused");
-    }
-    if key == "path" && value != path {
-        return Err("has two different names; refused");
-    }
-    Ok(())
+/// 4294967295 is -1, which chown(2) takes for "leave as it is".
+fn owner(id: u64, name: &[u8]) -> Result<u32, Error> {
+    let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+    id.ok_or_else(|| refuse(name, "has an owner above 4294967294"))
 }
 
 /// Refuses a global header that would change what all later entries are.
 pub(super) fn check_global(records: &[u8]) -> Result<(), Error> {
-    for record in tar::PaxExtensions::new(records) {
-        let key = record.as_ref().ok().and_then(|record| record.key().ok()).unwrap_or("size");
-        if matches!(key, "size" | "path" | "linkpath") || key.starts_with("GNU.sparse.") {
-            return Err(refuse(b"(global header)", "sets the size or name of all entries; refused"));
+    let what = b"(global header)";
+    for (key, _) in extended::records(records).map_err(|reason| refuse(what, reason))? {
+        if matches!(key.as_str(), "size" | "path" | "linkpath") || key.starts_with("GNU.sparse.") {
+            return Err(refuse(what, "sets the size or name of all entries; refused"));
         }
     }
     Ok(())

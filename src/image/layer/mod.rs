@@ -5,6 +5,7 @@
 //! are bounded, so that no layer can reach outside, fill memory or go on without end.
 
 mod apply;
+mod extended;
 mod file;
 mod guard;
 mod metadata;
