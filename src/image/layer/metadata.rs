@@ -104,6 +104,7 @@ impl Metadata {
     /// Without what has been applied already: only the times are needed again.
     pub(super) fn times_only(mut self) -> Self {
         self.xattrs = Vec::new();
+        self.sparse = SparseHeader::default();
         self
     }
 
