@@ -146,7 +146,8 @@ fn is_kept(xattr: &str) -> bool {
         || xattr == "security.selinux")
 }
 
-/// Takes off what a directory has from an earlier entry: the later one states all of it.
+/// Takes off what a directory has from an earlier entry: the later one states all of it, image-spec
+/// layer.md#changeset-over-existing-files. The host's own labels stay.
 pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut names = vec![0; XATTR_NAMES_LIMIT];
     let length = match rustix::fs::flistxattr(directory, &mut names[..]) {
@@ -155,7 +156,7 @@ pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     };
     for name in names[..length].split(|byte| *byte == 0) {
         if let Ok(name) = std::str::from_utf8(name)
-            && !name.is_empty()
+            && ["user.", "trusted.", "system.posix_acl_"].iter().any(|prefix| name.starts_with(prefix))
             && is_kept(name)
         {
             rustix::fs::fremovexattr(directory, name)?;
