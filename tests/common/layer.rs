@@ -204,5 +204,17 @@ pub(crate) fn layer(entries: impl IntoIterator<Item = Entry>) -> Vec<u8> {
         entry.write(&mut bytes);
     }
     bytes.extend([0; 1024]);
+    keep_for_fuzzing(&bytes);
     bytes
+}
+
+/// With `WHARF_FUZZ_CORPUS=DIR`, keeps a layer as a start for fuzzing: scripts/fuzz corpus.
+pub(crate) fn keep_for_fuzzing(stream: &[u8]) {
+    let Some(directory) = std::env::var_os("WHARF_FUZZ_CORPUS") else { return };
+    let end = stream.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last + 1).next_multiple_of(512));
+    let stream = &stream[..end.min(stream.len())];
+    if stream.len() < 8 << 10 {
+        let name = &super::layout::digest(stream)["sha256:".len()..][..16];
+        std::fs::write(std::path::Path::new(&directory).join(name), stream).unwrap();
+    }
 }

@@ -1,5 +1,5 @@
 //! One image, unpacked by everybody: umoci, wharf into a bundle, wharf as an overlay, GNU tar.
-use crate::common::layer::{Entry, layer};
+use crate::common::layer::{Entry, keep_for_fuzzing, layer};
 use crate::common::{Call, Scratch};
 use crate::tree::Tree;
 use std::fs;
@@ -41,6 +41,7 @@ impl Image {
     pub(crate) fn raw(mut self, stream: &[u8]) -> Self {
         let path = self.scratch.path().join(format!("layer{}.tar", self.layers.len()));
         fs::write(&path, stream).unwrap();
+        keep_for_fuzzing(stream);
         umoci(["raw", "add-layer", "--image"], &tagged(&self.layout())).arg(&path).ok();
         self.layers.push(path);
         self

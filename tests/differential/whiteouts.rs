@@ -136,6 +136,39 @@ fn an_opaque_root_hides_all_lower_layers() {
 }
 
 #[test]
+fn the_specification_s_own_examples_come_out_as_it_says() {
+    require_tools!("umoci");
+    let base =
+        || ["a/", "a/b/", "a/b/c/"].map(Entry::directory).into_iter().chain([Entry::file("a/b/c/bar", "1")]);
+    let marker = Entry::file("a/.wh..wh..opq", "");
+    let new = [Entry::directory("a/b/"), Entry::directory("a/b/c/"), Entry::file("a/b/c/foo", "2")];
+    let first = [Entry::directory("a/"), marker.clone()].into_iter().chain(new.clone());
+    let last = [Entry::directory("a/")].into_iter().chain(new).chain([marker]);
+    for upper in [first.collect::<Vec<_>>(), last.collect()] {
+        Image::new("spec").layer(base()).layer(upper).assert_names(&["a", "a/b", "a/b/c", "a/b/c/foo"]);
+    }
+    let image = Image::new("changes")
+        .layer([
+            Entry::directory("./etc/"),
+            Entry::file("./etc/my-app-config", "1"),
+            Entry::directory("./bin/"),
+            Entry::file("./bin/my-app-binary", "2"),
+            Entry::file("./bin/my-app-tools", "3"),
+        ])
+        .layer([
+            Entry::directory("./etc/my-app.d/"),
+            Entry::file("./etc/my-app.d/default.cfg", "4"),
+            Entry::file("./bin/my-app-tools", "5"),
+            Entry::file("./etc/.wh.my-app-config", ""),
+        ]);
+    let names =
+        ["bin", "bin/my-app-binary", "bin/my-app-tools", "etc", "etc/my-app.d", "etc/my-app.d/default.cfg"];
+    for tree in [image.by_umoci(), image.by_wharf(), image.by_overlay()] {
+        assert_eq!(tree.names(), names);
+    }
+}
+
+#[test]
 fn a_whiteout_of_what_is_not_there_changes_nothing() {
     require_tools!("umoci");
     let names = ["d", "d/old", "d/sub", "d/sub/deep", "d/way", "kept", "gone"];

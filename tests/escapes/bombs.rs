@@ -6,6 +6,7 @@ use crate::common::{self, Call};
 use crate::hostile_image::HostileImage;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sha2::Digest as _;
 use std::io::Write;
 
 /// Kilobytes of memory that `wharf` may have of its own: ulimit -d, setrlimit(2) RLIMIT_DATA.
@@ -204,6 +205,43 @@ fn cve_2017_14992_headers_without_end_are_refused() {
     });
     image.layout.compressed(any_digest(), blob);
     refused(&image, &["--max-layer-entries", "1000"], &["--max-layer-entries"]);
+}
+
+#[test]
+fn cve_2017_14992_records_of_many_directories_are_not_gathered() {
+    common::require_root!();
+    let record = "0,0,".repeat(1 << 18);
+    let entry = |count: u32| {
+        let directory = Entry::directory(format!("d{count}"));
+        layer([directory.pax("GNU.sparse.map", &record).pax("SCHILY.xattr.user.x", "1")])
+    };
+    let mut image = HostileImage::new("records");
+    let mut hasher = sha2::Sha256::new();
+    let blob = gzip(|out| {
+        for count in 0..300 {
+            let bytes = entry(count);
+            let bytes = &bytes[..bytes.len() - 1024];
+            hasher.update(bytes);
+            out.write_all(bytes).unwrap();
+        }
+    });
+    image.layout.compressed(format!("sha256:{}", hex::encode(hasher.finalize())), blob);
+    frugal(image.load()).ok();
+    frugal(image.unpack(&[])).ok();
+}
+
+#[test]
+fn cve_2021_20291_marks_repeated_without_end_cost_no_more_than_other_entries() {
+    common::require_root!();
+    let mut entries = vec![Entry::directory("d")];
+    entries.extend((0..3000).map(|count| Entry::file(format!("d/{count}"), "")));
+    entries.extend((0..30_000).flat_map(|_| [Entry::opaque("d"), Entry::whiteout("d")]));
+    // Were the directory looked through for each, it would take far longer than the call may.
+    let image = HostileImage::new("marks").layer([Entry::directory("d")]).layer(entries);
+    frugal(image.load()).ok();
+    frugal(image.unpack(&[])).ok();
+    let rootfs = image.scratch.path().join("bundle/rootfs/d");
+    assert_eq!(std::fs::read_dir(rootfs).unwrap().count(), 3000);
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub(super) struct LayerLimitOptions {
     /// Bytes that a layer may unpack to, holes counted [default: 200 for each compressed byte, 16G at least]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     max_layer_size: Option<u64>,
-    /// Entries that a layer may have [default: 10000000]
+    /// Entries that a layer may have [default: 2000000]
     #[arg(long, value_name = "COUNT")]
     max_layer_entries: Option<u64>,
 }

@@ -13,6 +13,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use tar::EntryType;
 
+/// Directories of which times are remembered. A hostile layer has millions.
+const DIRECTORIES_LIMIT: usize = 50_000;
+
 /// Applies a decompressed layer to the tree below `root`. `stream` is under `guard`.
 ///
 /// # Errors
@@ -29,6 +32,7 @@ pub(in crate::image) fn apply(
         whiteouts,
         copier: Copier::new(),
         directories: HashMap::new(),
+        settled: false,
         guard: guard.clone(),
     };
     for count in 0.. {
@@ -39,6 +43,9 @@ pub(in crate::image) fn apply(
             return Err(Error::invalid("the layer", reason));
         }
         layer.member(&member)?;
+        if layer.directories.len() > DIRECTORIES_LIMIT {
+            layer.settle_times()?;
+        }
     }
     layer.finish()
 }
@@ -50,6 +57,8 @@ struct Layer<'a, R> {
     copier: Copier,
     /// Directories keep their mtime until the end, because every entry in them changes it.
     directories: HashMap<EntryPath, Metadata>,
+    /// Some have got theirs before the end, so that memory stays bounded.
+    settled: bool,
     guard: Guard,
 }
 
@@ -77,9 +86,10 @@ impl<R: Read> Layer<'_, R> {
         self.create(member, &path, metadata)
     }
 
-    /// A directory that this layer does not state keeps the time that a lower one gave it.
+    /// A directory that this layer does not state keeps the time that a lower one gave it, and one that has got
+    /// its time keeps it too.
     fn note_time_of_parent(&mut self, path: &EntryPath) {
-        if matches!(self.whiteouts, Whiteouts::Overlay) {
+        if matches!(self.whiteouts, Whiteouts::Overlay) && !self.settled {
             return;
         }
         let parent = path.parent();
@@ -221,14 +231,19 @@ impl<R: Read> Layer<'_, R> {
 
     fn finish(mut self) -> Result<(), Error> {
         // The same layer gives the same tree, whenever it is unpacked.
-        if matches!(self.whiteouts, Whiteouts::Overlay) {
+        if matches!(self.whiteouts, Whiteouts::Overlay) && !self.settled {
             self.directories.entry(EntryPath::ROOT).or_insert_with(Metadata::of_nothing);
         }
-        for (path, metadata) in &self.directories {
+        self.settle_times()
+    }
+
+    fn settle_times(&mut self) -> Result<(), Error> {
+        for (path, metadata) in self.directories.drain() {
             // A directory may have been replaced by a later entry.
-            let Ok(fd) = self.places.directory(path) else { continue };
+            let Ok(fd) = self.places.directory(&path) else { continue };
             metadata.set_times_of(fd).map_err(|errno| failed(path.bytes(), "set the time of", errno))?;
         }
+        self.settled = true;
         Ok(())
     }
 }

@@ -111,6 +111,7 @@ impl Metadata {
     /// Without what has been applied already: only the times are needed again.
     pub(super) fn times_only(mut self) -> Self {
         self.xattrs = Vec::new();
+        self.sparse = SparseHeader::default();
         self
     }
 
@@ -122,7 +123,7 @@ impl Metadata {
 
     /// The time of a directory that is there already, and nothing else.
     pub(super) fn time_of(stat: &rustix::fs::Stat) -> Self {
-        let mtime = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };
+        let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
         let sparse = SparseHeader::default();
         Self { uid: stat.st_uid, gid: stat.st_gid, mode: 0, mtime, xattrs: Vec::new(), sparse }
     }
@@ -141,7 +142,8 @@ fn is_kept(xattr: &str) -> bool {
         || xattr == "security.selinux")
 }
 
-/// Takes off what a directory has from an earlier entry: the later one states all of it.
+/// Takes off what a directory has from an earlier entry: the later one states all of it, image-spec
+/// layer.md#changeset-over-existing-files. The host's own labels stay.
 pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut names = vec![0; XATTR_NAMES_LIMIT];
     let length = match rustix::fs::flistxattr(directory, &mut names[..]) {
@@ -150,7 +152,7 @@ pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     };
     for name in names[..length].split(|byte| *byte == 0) {
         if let Ok(name) = std::str::from_utf8(name)
-            && !name.is_empty()
+            && ["user.", "trusted.", "system.posix_acl_"].iter().any(|prefix| name.starts_with(prefix))
             && is_kept(name)
         {
             rustix::fs::fremovexattr(directory, name)?;

@@ -35,7 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: None, entries: 10_000_000 }
+        Self { bytes: None, entries: 2_000_000 }
     }
 }
 

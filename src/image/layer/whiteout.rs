@@ -42,42 +42,78 @@ pub(in crate::image) enum Whiteouts {
     Overlay,
     /// Layers are laid over each other in one directory: marks remove. Holds what this layer has made,
     /// because a mark is about lower layers only.
-    Remove(HashSet<Vec<u8>>),
+    Remove(Own),
+}
+
+/// What is of the layer itself.
+#[derive(Debug, Default)]
+pub(in crate::image) struct Own {
+    paths: HashSet<Vec<u8>>,
+    /// Directories that hold nothing else any more, so that a mark repeated without end costs nothing
+    /// (CVE-2021-20291).
+    cleared: HashSet<Vec<u8>>,
+}
+
+impl Own {
+    fn is_cleared(&self, directory: &EntryPath) -> bool {
+        let mut path = directory.clone();
+        while !path.is_root() && !self.cleared.contains(path.bytes()) {
+            path = path.parent();
+        }
+        self.cleared.contains(path.bytes())
+    }
+
+    /// Removes what the layer has not made itself, however deep.
+    fn clear(&mut self, directory: BorrowedFd<'_>, at: &EntryPath) -> Result<(), Errno> {
+        if self.is_cleared(at) {
+            return Ok(());
+        }
+        for name in names_in(directory)? {
+            let path = at.child(&name);
+            if !self.paths.contains(path.bytes()) {
+                remove_at(directory, &name)?;
+            } else if kind_at(directory, &name)? == Some(FileType::Directory) {
+                self.clear(open_directory(directory, &name)?.as_fd(), &path)?;
+            }
+        }
+        self.cleared.insert(at.bytes().to_vec());
+        Ok(())
+    }
 }
 
 impl Whiteouts {
     /// Marks that remove, for the next layer of one directory.
     pub(in crate::image) fn removing() -> Self {
-        Self::Remove(HashSet::new())
+        Self::Remove(Own::default())
     }
 
     /// Remembers an entry of this layer.
     pub(super) fn made(&mut self, path: &EntryPath) {
-        if let Self::Remove(made) = self {
+        if let Self::Remove(own) = self {
             let mut path = path.clone();
-            while !path.is_root() && made.insert(path.bytes().to_vec()) {
+            while !path.is_root() && own.paths.insert(path.bytes().to_vec()) {
                 path = path.parent();
             }
         }
     }
 
     /// Hides one name of lower layers.
-    pub(super) fn hide(&self, parent: BorrowedFd<'_>, at: &EntryPath, name: &[u8]) -> Result<(), Error> {
+    pub(super) fn hide(&mut self, parent: BorrowedFd<'_>, at: &EntryPath, name: &[u8]) -> Result<(), Error> {
         if name.is_empty() || name == b"." || name == b".." {
             return Err(refuse(at.bytes(), "is a whiteout of nothing; refused"));
         }
-        let own = kind_at(parent, name).map_err(|errno| failed(at, errno))?;
+        let there = kind_at(parent, name).map_err(|errno| failed(at, errno))?;
         let hidden = at.parent().child(name);
         let done = match self {
             // What the layer has there itself stays; what lower layers have in it does not.
-            Self::Remove(made) if made.contains(hidden.bytes()) => match own {
+            Self::Remove(own) if own.paths.contains(hidden.bytes()) => match there {
                 Some(FileType::Directory) => {
-                    open_directory(parent, name).and_then(|fd| remove_others(fd.as_fd(), &hidden, made))
+                    open_directory(parent, name).and_then(|fd| own.clear(fd.as_fd(), &hidden))
                 }
                 _ => Ok(()),
             },
             Self::Remove(_) => remove_at(parent, name),
-            Self::Overlay => match own {
+            Self::Overlay => match there {
                 None => make_whiteout(parent, name),
                 // The layer has this directory itself: only what lower layers have in it is to be hidden.
                 Some(FileType::Directory) => {
@@ -90,10 +126,12 @@ impl Whiteouts {
     }
 
     /// Hides everything that lower layers have in this directory.
-    pub(super) fn hide_all(&self, directory: BorrowedFd<'_>, at: &EntryPath) -> Result<(), Error> {
+    pub(super) fn hide_all(&mut self, directory: BorrowedFd<'_>, at: &EntryPath) -> Result<(), Error> {
         let done = match self {
             Self::Overlay => open_directory(directory, b".").and_then(|fd| set_opaque(fd.as_fd())),
-            Self::Remove(made) => remove_others(directory, &at.parent(), made),
+            Self::Remove(own) => {
+                open_directory(directory, b".").and_then(|fd| own.clear(fd.as_fd(), &at.parent()))
+            }
         };
         done.map_err(|errno| failed(at, errno))
     }
@@ -130,21 +168,6 @@ fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<std::os::fd::Ow
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-/// Removes what the layer has not made itself, however deep.
-fn remove_others(directory: BorrowedFd<'_>, at: &EntryPath, made: &HashSet<Vec<u8>>) -> Result<(), Errno> {
-    let directory = open_directory(directory, b".")?;
-    for name in names_in(directory.as_fd())? {
-        let path = at.child(&name);
-        if !made.contains(path.bytes()) {
-            remove_at(directory.as_fd(), &name)?;
-        } else if kind_at(directory.as_fd(), &name)? == Some(FileType::Directory) {
-            let own = open_directory(directory.as_fd(), &name)?;
-            remove_others(own.as_fd(), &path, made)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

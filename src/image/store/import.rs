@@ -24,7 +24,7 @@ const BUFFER: usize = 256 << 10;
 const END_OF_ARCHIVE: u64 = 1024;
 /// Nothing is known of the compressed size while it streams.
 const BYTES_LIMIT: u64 = 256 << 30;
-const ENTRIES_LIMIT: u64 = 10_000_000;
+const ENTRIES_LIMIT: u64 = 2_000_000;
 
 /// What is imported, and what the image is to say.
 #[derive(Debug, Clone)]
