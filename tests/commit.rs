@@ -429,9 +429,13 @@ fn what_no_layer_can_hold_is_refused_by_name_and_leaves_nothing() {
     let (root, _) = root_of(&scratch, &name);
     rustix::fs::setxattr(root.join("etc/group"), "user.note", b"a\nb", rustix::fs::XattrFlags::empty())
         .expect("setxattr");
-    scratch.wharf(["commit", &name, "x"]).fails_with(&["/etc/group", "user.note", "line feed"]);
-    rustix::fs::removexattr(root.join("etc/group"), "user.note").expect("removexattr");
+    // A record of a layer ends where its length says, so a line feed in it is nothing special.
     scratch.wharf(["commit", &name, "x"]).ok();
+    let bundle = scratch.path().join("bundle");
+    scratch.wharf(["unpack", "x"]).arg(&bundle).ok();
+    let mut value = [0; 8];
+    let read = rustix::fs::getxattr(bundle.join("rootfs/etc/group"), "user.note", &mut value[..]);
+    assert_eq!((read, &value[..3]), (Ok(3), &b"a\nb"[..]));
     // The image's own blobs are needed for one that is made of it.
     let layers = scratch.root().join("images/blobs/sha256");
     let moved = scratch.path().join("moved");

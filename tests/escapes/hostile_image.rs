@@ -46,7 +46,7 @@ impl HostileImage {
     /// `wharf load` with a manifest that was tampered with.
     pub(crate) fn load_edited(&self, edit: impl FnOnce(&mut Value)) -> Call {
         self.layout.write(edit);
-        self.scratch.wharf(["load", "--tag", "evil"]).arg(self.layout.path())
+        self.scratch.wharf(["load", "--no-unpack", "--tag", "evil"]).arg(self.layout.path())
     }
 
     /// `wharf run` of it.

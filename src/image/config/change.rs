@@ -50,7 +50,7 @@ pub(in crate::image) fn apply(configuration: &mut ImageConfiguration, change: &s
             Err("is not CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR".to_owned())
         }
     };
-    done.map_err(|reason| Error::invalid(format!("change {change:?}"), reason))?;
+    done.map_err(|reason| Error::invalid(format!("--change {change:?}"), reason))?;
     configuration.set_config(Some(config));
     Ok(())
 }

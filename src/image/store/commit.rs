@@ -8,6 +8,7 @@ use super::super::upper::UpperDirectory;
 use super::super::{Error, ImageName};
 use super::blobs::{Staged, Staging};
 use super::index::Entry;
+use super::lease::Lease;
 use super::{Image, Store, Summary, digest_of};
 use flate2::write::GzEncoder;
 use oci_spec::image::{Descriptor, ImageConfiguration, MediaType};
@@ -55,10 +56,7 @@ impl Store {
         let (staging, lease) = self.staging()?;
         let parent = self.entry_of(commit.parent)?;
         self.hold(&lease, [&parent.digest])?;
-        let parent = self.read(&parent)?;
-        self.hold(&lease, &parent.blobs()?)?;
-        self.hold(&lease, parent.layers()?.iter().map(|layer| &layer.diff_id))?;
-        let parent = self.whole(parent)?;
+        let parent = self.whole(&lease, &parent)?;
         // What is wrong with the changes is told before anything is read.
         let process = self.process(&parent, commit.changes)?;
         let mut gzip = GzEncoder::new(staging.begin()?, flate2::Compression::default());
@@ -89,15 +87,18 @@ impl Store {
         Entry::new(None, digest.parse()?, 0, MANIFEST, None)
     }
 
-    /// The image, if all of it is there.
-    fn whole(&self, image: Image) -> Result<Image, Error> {
-        let blobs = image.blobs()?;
-        let missing = blobs.iter().try_for_each(|blob| self.blobs.reader(blob).map(drop));
-        missing.map(|()| image).map_err(|error| {
-            Error::invalid(
-                "the instance's image",
-                format!("is no longer whole in the store ({error}); load or pull it again"),
-            )
+    /// The image, if all of it is there. From here on it stays.
+    fn whole(&self, lease: &Lease, entry: &Entry) -> Result<Image, Error> {
+        let whole = self.read(entry).and_then(|image| {
+            let blobs = image.blobs()?;
+            self.hold(lease, &blobs)?;
+            self.hold(lease, image.layers()?.iter().map(|layer| &layer.diff_id))?;
+            blobs.iter().try_for_each(|blob| self.blobs.reader(blob).map(drop))?;
+            Ok(image)
+        });
+        whole.map_err(|error| {
+            let reason = format!("is no longer whole in the store ({error}); load or pull it again");
+            Error::invalid("the instance's image", reason)
         })
     }
 

@@ -3,7 +3,7 @@ use super::super::Error;
 use super::super::archive::{Found, Manifest};
 use super::blobs::{Staged, Staging};
 use super::index::{self, Entry};
-use super::lease::Lease;
+use super::lease::{self, Lease};
 use super::{Store, Summary};
 
 impl Store {
@@ -11,6 +11,7 @@ impl Store {
     pub(super) fn staging(&self) -> Result<(Staging, Lease), Error> {
         let _lock = self.lock()?;
         Staging::sweep(&self.layout)?;
+        lease::sweep(&self.layout)?;
         Ok((Staging::new(&self.layout)?, Lease::new(&self.layout)?))
     }
 

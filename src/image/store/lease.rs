@@ -46,6 +46,11 @@ impl Drop for Lease {
     }
 }
 
+/// Removes leases of ended processes. The caller holds the store's lock.
+pub(super) fn sweep(layout: &Path) -> Result<(), Error> {
+    held(layout).map(drop)
+}
+
 /// The digits of all that is held. Leases of ended processes are removed. The caller holds the store's lock.
 pub(super) fn held(layout: &Path) -> Result<HashSet<String>, Error> {
     let mut held = HashSet::new();

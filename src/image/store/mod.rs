@@ -109,6 +109,7 @@ impl Store {
     /// A lease that holds nothing yet.
     pub(in crate::image) fn lease(&self) -> Result<Lease, Error> {
         let _lock = self.lock()?;
+        lease::sweep(&self.layout)?;
         Lease::new(&self.layout)
     }
 
