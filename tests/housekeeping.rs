@@ -90,14 +90,18 @@ fn an_image_that_loses_its_name_stays_for_its_instances_until_it_is_pruned() {
     assert_eq!(table.matches("<none>").count(), 2, "{table}");
 
     let plan = scratch.wharf(["prune", "--dry-run", "--json"]).ok().json();
-    assert_eq!((plan["images"].as_array().map(Vec::len), plan["blobs"].as_u64()), (Some(1), Some(3)), "{plan}");
+    assert_eq!(
+        (plan["images"].as_array().map(Vec::len), plan["blobs"].as_u64()),
+        (Some(1), Some(3)),
+        "{plan}"
+    );
     assert_eq!(images(&scratch).len(), 4);
     scratch.wharf(["prune"]).ok();
     assert_eq!(images(&scratch).iter().filter(|(_, named)| !named).count(), 1);
     // All that no instance needs.
     scratch.wharf(["prune", "--all"]).ok();
     assert_eq!(images(&scratch), [(digest.clone(), false)]);
-    scratch.wharf(["rmi", &digest]).fails_with(&["in use", &name]);
+    scratch.wharf(["rmi", &digest]).fails_with(&["used by instance", &name]);
     scratch.wharf(["exec", &name, "true"]).ok();
     scratch.wharf(["restart", "--time", "0", &name]).ok();
     scratch.wharf(["exec", &name, "true"]).ok();
@@ -222,7 +226,10 @@ fn fsck_finds_a_damaged_blob_and_the_next_load_brings_it_again() {
     assert!(found.contains("is damaged") && found.contains("lacks blob"), "{found}");
     // The blob goes; that the image lacks it stays true until it is loaded.
     let after = scratch.wharf(["fsck", "--repair"]).exits(1).stdout;
-    assert!(after.contains(&format!("repaired: blob {largest}")) && after.contains("load it again"), "{after}");
+    assert!(
+        after.contains(&format!("repaired: blob {largest}")) && after.contains("load it again"),
+        "{after}"
+    );
     load(&scratch, "one", "content");
     scratch.wharf(["fsck"]).ok();
     scratch.assert_clean();

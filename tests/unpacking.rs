@@ -218,6 +218,33 @@ fn several_loads_of_one_image_at_once_unpack_each_layer_once() {
 }
 
 #[test]
+fn images_that_share_layers_in_another_order_do_not_wait_for_each_other() {
+    common::require_root!();
+    let scratch = Scratch::new("order");
+    let layers: Vec<Vec<u8>> =
+        (0..4).map(|number| layer([Entry::file(format!("f{number}"), noise(number, 400_000))])).collect();
+    let layout = |name: &str, layers: &mut dyn Iterator<Item = &Vec<u8>>| {
+        let mut layout = Layout::new(scratch.path().join(name));
+        layers.for_each(|tar| drop(layout.compressed(digest(tar), gzip(tar))));
+        layout.write(|_| ());
+        layout
+    };
+    let layouts = [layout("one", &mut layers.iter()), layout("two", &mut layers.iter().rev())];
+    for _ in 0..5 {
+        let running: Vec<_> = layouts
+            .iter()
+            .map(|layout| scratch.wharf(["load", "--quiet"]).arg(layout.path()).spawn())
+            .collect();
+        for load in running {
+            assert!(load.wait().success());
+        }
+        check(&scratch);
+        scratch.wharf(["rmi", "one", "two"]).ok();
+    }
+    scratch.assert_clean();
+}
+
+#[test]
 fn an_archive_is_read_where_it_is_and_a_stream_from_its_start_to_its_end() {
     common::require_root!();
     require!(common::program_exists("tar"), "needs tar");

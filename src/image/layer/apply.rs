@@ -223,7 +223,7 @@ impl<R: Read> Layer<'_, R> {
         let from = self
             .places
             .existing_parent(&target)
-            .map_err(|errno| failed(target.bytes(), "open the directory of", errno))?;
+            .map_err(|errno| failed(target.bytes(), "create hard link to", errno))?;
         self.place(path, "create hard link", |parent, name| {
             rustix::fs::linkat(&from, target.name(), parent, name, AtFlags::empty())
         })

@@ -118,7 +118,8 @@ pub(in crate::image) struct Partial {
 impl Partial {
     /// Lets somebody read along.
     pub(in crate::image) fn announce(&mut self, reader: &Arc<Arrival>) -> Result<(), Error> {
-        let file = self.file.try_clone().map_err(Error::file("open", &self.path))?;
+        // Not a copy of our descriptor, which would hold our lock.
+        let file = File::open(&self.path).map_err(Error::file("open", &self.path))?;
         reader.begun(file, self.length);
         self.reader = Some(Arc::clone(reader));
         Ok(())
