@@ -12,6 +12,21 @@ pub fn give_back() {
     }
 }
 
+/// Blocks of this size are mapped one by one, and unmapped when they are freed.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM_BYTES: libc::c_int = 512 << 10;
+
+/// Makes large blocks go back to the kernel when they are freed; see `mallopt(3)`. Left to itself, glibc raises the
+/// size from which it does so to that of the largest block that was ever freed, and each thread's heap keeps what
+/// is smaller. Does nothing with other C libraries.
+pub fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers by value and changes settings of the allocator under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
+    }
+}
+
 /// Unmaps for now the pages of a part of a file that is mapped and was never written to in this process:
 /// the next use reads them from the page cache again. See `madvise(2)` MADV_DONTNEED.
 ///

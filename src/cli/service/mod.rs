@@ -30,6 +30,7 @@ mod values;
 
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
+use crate::sys::heap;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -142,6 +143,7 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         rustix::process::geteuid().is_root(),
         "must be run as root: making sandboxes, cgroups and networks needs it; try sudo wharf"
     );
+    heap::return_large_blocks();
     let roots = Roots::new(global.root.as_deref())?;
     match command {
         Command::Pull(command) => command.run(&roots),
