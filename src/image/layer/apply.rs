@@ -1,6 +1,7 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
+use super::implied::Marks;
 use super::metadata::{Metadata, drop_xattrs};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::tape::{Member, Tape};
@@ -24,7 +25,7 @@ pub(in crate::image) fn apply(
     guard: &Guard,
 ) -> Result<(), Error> {
     let mut layer = Layer {
-        places: Places::new(root),
+        places: Places::new(root, Marks::new(matches!(whiteouts, Whiteouts::Overlay))),
         tape: Tape::new(stream, guard.clone()),
         whiteouts,
         copier: Copier::new(),
@@ -82,14 +83,19 @@ impl<R: Read> Layer<'_, R> {
         if matches!(self.whiteouts, Whiteouts::Overlay) {
             return;
         }
-        let parent = path.parent();
-        if self.directories.contains_key(&parent) {
-            return;
-        }
-        // One that is missing is about to be made.
-        let Ok(fd) = self.places.directory(&parent) else { return };
-        if let Ok(stat) = rustix::fs::fstat(&fd) {
-            self.directories.insert(parent, Metadata::time_of(&stat));
+        // Where it is missing it is about to be made, which changes the one above it.
+        let mut parent = path.parent();
+        while !self.directories.contains_key(&parent) {
+            if let Ok(fd) = self.places.directory(&parent) {
+                if let Ok(stat) = rustix::fs::fstat(&fd) {
+                    self.directories.insert(parent, Metadata::time_of(&stat));
+                }
+                return;
+            }
+            if parent.is_root() {
+                return;
+            }
+            parent = parent.parent();
         }
     }
 
@@ -180,6 +186,7 @@ impl<R: Read> Layer<'_, R> {
         }
         if was_there {
             drop_xattrs(fd.as_fd()).map_err(error)?;
+            self.places.marks.stated(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
         self.directories.insert(path.clone(), metadata.times_only());
@@ -220,6 +227,10 @@ impl<R: Read> Layer<'_, R> {
     }
 
     fn finish(self) -> Result<(), Error> {
+        let error = |errno| failed(b"/", "mark", errno);
+        let root = self.places.directory(&EntryPath::ROOT).map_err(error)?;
+        let root_is_stated = self.directories.contains_key(&EntryPath::ROOT);
+        self.places.marks.finish(root.as_fd(), root_is_stated).map_err(error)?;
         for (path, metadata) in &self.directories {
             // A directory may have been replaced by a later entry.
             let Ok(fd) = self.places.directory(path) else { continue };
