@@ -73,9 +73,21 @@ fn what_is_hidden_below_says_nothing_of_an_implied_directory() {
     assert_eq!(owners("hidden", vec![vec![Entry::whiteout("p/q"), new()]]), [1, 0]);
     assert_eq!(owners("hidden2", vec![vec![Entry::whiteout("p/q")], vec![new()]]), [1, 0]);
     assert_eq!(owners("hidden3", vec![vec![Entry::whiteout("p")], vec![new()]]), [0, 0]);
-    // Something else has its name in between.
-    assert_eq!(owners("file", vec![vec![Entry::file("p/q", "file")], vec![new()]]), [1, 0]);
-    assert_eq!(owners("link", vec![vec![Entry::whiteout("f"), new()], vec![stated("p/q", 12)]]), [1, 12]);
+    // Something above states it.
+    assert_eq!(owners("above", vec![vec![Entry::whiteout("f"), new()], vec![stated("p/q", 12)]]), [1, 12]);
+}
+
+#[test]
+fn a_directory_takes_nothing_from_below_a_file_of_its_name() {
+    require_tools!("umoci");
+    // Unpacked into one directory it is refused, by umoci too.
+    let image = Image::new("file")
+        .layer([stated("p", 1), stated("p/q", 2)])
+        .layer([stated("p", 11), Entry::file("p/q", "1")])
+        .layer([Entry::file("p/q/new", "2")]);
+    let tree = image.by_overlay();
+    assert_eq!(["p", "p/q"].map(|path| tree.get(path).owner.0), [11, 0]);
+    assert_eq!(tree.names(), ["p", "p/q", "p/q/new"]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(in crate::image) fn apply(
         }
         layer.member(&member)?;
     }
+    layer.places.marks.finish(root).map_err(|errno| failed(b"/", "mark", errno))?;
     layer.finish()
 }
 
@@ -106,6 +107,7 @@ impl<R: Read> Layer<'_, R> {
         }
         let root = EntryPath::ROOT;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
+        self.places.marks.root_is_stated();
         drop_xattrs(fd.as_fd())
             .and_then(|()| metadata.apply_to_fd(fd.as_fd()))
             .map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
@@ -227,10 +229,6 @@ impl<R: Read> Layer<'_, R> {
     }
 
     fn finish(self) -> Result<(), Error> {
-        let error = |errno| failed(b"/", "mark", errno);
-        let root = self.places.directory(&EntryPath::ROOT).map_err(error)?;
-        let root_is_stated = self.directories.contains_key(&EntryPath::ROOT);
-        self.places.marks.finish(root.as_fd(), root_is_stated).map_err(error)?;
         for (path, metadata) in &self.directories {
             // A directory may have been replaced by a later entry.
             let Ok(fd) = self.places.directory(path) else { continue };

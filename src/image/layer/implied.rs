@@ -19,12 +19,14 @@ const HAS_IMPLIED: &str = "trusted.overlay.wharf.has-implied";
 pub(super) struct Marks {
     wanted: bool,
     made: bool,
+    /// An entry states the root, which is never made.
+    root_is_stated: bool,
 }
 
 impl Marks {
     /// `wanted` where the layer is a directory of its own.
     pub(super) fn new(wanted: bool) -> Self {
-        Self { wanted, made: false }
+        Self { wanted, made: false, root_is_stated: false }
     }
 
     /// Marks a directory that was made for what is in it.
@@ -49,10 +51,15 @@ impl Marks {
         }
     }
 
+    /// An entry states the root.
+    pub(super) fn root_is_stated(&mut self) {
+        self.root_is_stated = true;
+    }
+
     /// All is there: says on the root what there is below it, and whether an entry has stated the root.
-    pub(super) fn finish(&self, root: BorrowedFd<'_>, root_is_stated: bool) -> Result<(), Errno> {
+    pub(super) fn finish(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         let set = |name| tolerate(rustix::fs::fsetxattr(root, name, b"y", XattrFlags::empty()));
-        if self.wanted && !root_is_stated {
+        if self.wanted && !self.root_is_stated {
             set(IMPLIED)?;
         }
         if self.made { set(HAS_IMPLIED) } else { Ok(()) }

@@ -116,7 +116,7 @@ impl Metadata {
 
     /// The time of a directory that is there already, and nothing else.
     pub(super) fn time_of(stat: &rustix::fs::Stat) -> Self {
-        let mtime = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };
+        let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
         let sparse = SparseHeader::default();
         Self { uid: stat.st_uid, gid: stat.st_gid, mode: 0, mtime, xattrs: Vec::new(), sparse }
     }

@@ -235,7 +235,7 @@ fn copy_attributes(from: Result<OwnedFd, Errno>, to: Result<OwnedFd, Errno>) -> 
             rustix::fs::fsetxattr(&to, name, &value[..length], XattrFlags::empty())?;
         }
     }
-    let mtime = Timespec { tv_sec: stat.st_mtime as i64, tv_nsec: stat.st_mtime_nsec as i64 };
+    let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };
     rustix::fs::futimens(&to, &Timestamps { last_access: mtime, last_modification: mtime })
 }
 
