@@ -149,6 +149,17 @@ impl Image {
         bundle.without("").assert_same("wharf unpack", &overlay, "wharf's overlay");
     }
 
+    /// Fails unless both forms of wharf are the same, and the same as umoci's but for times of directories, which
+    /// umoci forgets in some cases; returns the tree.
+    #[track_caller]
+    pub(crate) fn assert_as_umoci_but_for_times(&self) -> Tree {
+        let (theirs, bundle, overlay) = (self.by_umoci(), self.by_wharf(), self.by_overlay());
+        bundle.clone().without("").assert_same("wharf unpack", &overlay, "wharf's overlay");
+        let undated = |tree: Tree| tree.without("").undated();
+        undated(bundle).assert_same("wharf unpack", &undated(theirs), "umoci");
+        overlay
+    }
+
     /// Fails unless both forms of wharf are what umoci makes; returns it.
     #[track_caller]
     pub(crate) fn assert_as_umoci(&self) -> Tree {

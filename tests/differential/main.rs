@@ -10,6 +10,7 @@ mod common;
 mod attributes;
 mod formats;
 mod image;
+mod implied;
 mod links;
 mod names;
 mod packing;

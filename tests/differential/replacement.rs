@@ -96,28 +96,6 @@ fn a_file_written_twice_has_the_second_content_and_other_names_of_it_keep_the_fi
     assert_ne!(tree.get("a").content, tree.get("b").content);
 }
 
-/// A directory of a lower layer in which the upper one has something, without stating the directory.
-fn unstated(name: &str) -> Image {
-    Image::new(name)
-        .layer([Entry::directory("d").mode(0o2770).owner(5, 6).mtime(77).xattr("user.note", "kept")])
-        .layer([Entry::file("d/new", "1"), Entry::whiteout("d/old")])
-}
-
-#[test]
-fn a_directory_that_an_upper_layer_does_not_state_stays_as_it_is_in_a_bundle() {
-    require_tools!("umoci");
-    let image = unstated("unstated");
-    image.by_wharf().assert_same("wharf unpack", &image.by_umoci(), "umoci");
-}
-
-#[test]
-#[ignore = "a defect: the upper layer's directory is made 0755 and root's, and overlayfs shows that"]
-fn a_directory_that_an_upper_layer_does_not_state_stays_as_it_is_in_an_instance() {
-    require_tools!("umoci");
-    let image = unstated("unstated2");
-    image.by_overlay().assert_same("wharf's overlay", &image.by_umoci().without(""), "umoci");
-}
-
 #[test]
 fn missing_directories_are_made_for_what_is_in_them() {
     require_tools!("umoci", "tar");

@@ -52,6 +52,12 @@ impl Tree {
         self
     }
 
+    /// Without the times of directories.
+    pub(crate) fn undated(mut self) -> Self {
+        self.0.values_mut().filter(|node| node.size.is_none()).for_each(|node| node.mtime = None);
+        self
+    }
+
     pub(crate) fn names(&self) -> Vec<&str> {
         self.0.keys().map(|path| path.to_str().unwrap()).filter(|name| !name.is_empty()).collect()
     }

@@ -1,6 +1,7 @@
 //! The walk over a layer's entries.
 use super::file::{self, Copier};
 use super::guard::Guard;
+use super::implied::Marks;
 use super::metadata::{Metadata, drop_xattrs};
 use super::place::{EntryPath, Places, kind_at, remove_at};
 use super::tape::{Member, Tape};
@@ -27,7 +28,7 @@ pub(in crate::image) fn apply(
     guard: &Guard,
 ) -> Result<(), Error> {
     let mut layer = Layer {
-        places: Places::new(root),
+        places: Places::new(root, Marks::new(matches!(whiteouts, Whiteouts::Overlay))),
         tape: Tape::new(stream, guard.clone()),
         whiteouts,
         copier: Copier::new(),
@@ -47,6 +48,7 @@ pub(in crate::image) fn apply(
             layer.settle_times()?;
         }
     }
+    layer.places.marks.finish(root).map_err(|errno| failed(b"/", "mark", errno))?;
     layer.finish()
 }
 
@@ -92,14 +94,19 @@ impl<R: Read> Layer<'_, R> {
         if matches!(self.whiteouts, Whiteouts::Overlay) && !self.settled {
             return;
         }
-        let parent = path.parent();
-        if self.directories.contains_key(&parent) {
-            return;
-        }
-        // One that is missing is about to be made.
-        let Ok(fd) = self.places.directory(&parent) else { return };
-        if let Ok(stat) = rustix::fs::fstat(&fd) {
-            self.directories.insert(parent, Metadata::time_of(&stat));
+        // Where it is missing it is about to be made, which changes the one above it.
+        let mut parent = path.parent();
+        while !self.directories.contains_key(&parent) {
+            if let Ok(fd) = self.places.directory(&parent) {
+                if let Ok(stat) = rustix::fs::fstat(&fd) {
+                    self.directories.insert(parent, Metadata::time_of(&stat));
+                }
+                return;
+            }
+            if parent.is_root() {
+                return;
+            }
+            parent = parent.parent();
         }
     }
 
@@ -110,6 +117,7 @@ impl<R: Read> Layer<'_, R> {
         }
         let root = EntryPath::ROOT;
         let fd = self.places.directory(&root).map_err(|errno| failed(b"/", "open", errno))?;
+        self.places.marks.root_is_stated();
         drop_xattrs(fd.as_fd())
             .and_then(|()| metadata.apply_to_fd(fd.as_fd()))
             .map_err(|errno| failed(b"/", "set owner and mode of", errno))?;
@@ -190,6 +198,7 @@ impl<R: Read> Layer<'_, R> {
         }
         if was_there {
             drop_xattrs(fd.as_fd()).map_err(error)?;
+            self.places.marks.stated(fd.as_fd()).map_err(error)?;
         }
         metadata.apply_to_fd(fd.as_fd()).map_err(error)?;
         self.directories.insert(path.clone(), metadata.times_only());

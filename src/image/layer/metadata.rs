@@ -136,7 +136,7 @@ impl Metadata {
 
 /// overlayfs reads these as instructions, so they must not come from an image; a label of another host's
 /// policy means nothing here.
-fn is_kept(xattr: &str) -> bool {
+pub(in crate::image) fn is_kept(xattr: &str) -> bool {
     !(xattr.starts_with("trusted.overlay.")
         || xattr.starts_with("user.overlay.")
         || xattr == "security.selinux")

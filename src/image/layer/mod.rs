@@ -7,6 +7,7 @@
 mod apply;
 mod file;
 mod guard;
+mod implied;
 mod metadata;
 mod place;
 mod records;
@@ -17,8 +18,10 @@ mod write;
 
 pub(super) use apply::apply;
 pub(super) use guard::Guard;
+pub(super) use implied::{IMPLIED, has_implied, is_implied};
+pub(super) use metadata::is_kept;
 pub(super) use place::names_in;
-pub(super) use whiteout::{Whiteouts, is_opaque};
+pub(super) use whiteout::{Whiteouts, hides_lower, is_opaque};
 pub(super) use write::write;
 
 use super::Error;

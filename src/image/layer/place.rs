@@ -1,4 +1,5 @@
 //! Where an entry goes: its parent as a descriptor, and its last name.
+use super::implied::Marks;
 use super::whiteout::{is_whiteout, set_opaque};
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -88,11 +89,13 @@ pub(super) struct Places<'a> {
     way: Vec<(Vec<u8>, OwnedFd)>,
     /// The last parent that was found through a symlink, or too deep to keep its way.
     resolved: Option<(Vec<u8>, OwnedFd)>,
+    /// For directories that are made because something is in them.
+    pub(super) marks: Marks,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, way: Vec::new(), resolved: None }
+    pub(super) fn new(root: BorrowedFd<'a>, marks: Marks) -> Self {
+        Self { root, way: Vec::new(), resolved: None, marks }
     }
 
     /// The directory that holds the entry; missing ones are made, 0755 and root's.
@@ -104,7 +107,7 @@ impl<'a> Places<'a> {
 
     fn find(&mut self, parent: &[u8]) -> Result<BorrowedFd<'_>, Errno> {
         if self.resolved.as_ref().is_none_or(|(known, _)| known != parent) && !self.walk(parent)? {
-            let fd = open_or_create(self.root, parent)?;
+            let fd = open_or_create(self.root, parent, &mut self.marks)?;
             self.resolved = Some((parent.to_vec(), fd));
         }
         Ok(match &self.resolved {
@@ -125,7 +128,7 @@ impl<'a> Places<'a> {
             let above = self.way.last().map_or(self.root, |(_, fd)| fd.as_fd());
             let open = || openat(above, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
             let fd = match open() {
-                Err(Errno::NOENT) => make_directory(above, name).and_then(|()| open())?,
+                Err(Errno::NOENT) => make_implied(above, name, &mut self.marks).and_then(|()| open())?,
                 // A symlink, with O_DIRECTORY before O_NOFOLLOW in the kernel's mind; or no directory at all.
                 Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
                 opened => opened?,
@@ -153,30 +156,37 @@ impl<'a> Places<'a> {
     }
 }
 
-fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::mkdirat(parent, name, Mode::from(0o755)) {
-        Ok(()) => rustix::fs::chmodat(parent, name, Mode::from(0o755), AtFlags::empty()),
+/// Makes a directory that the layer has no entry for, yet.
+fn make_implied(parent: BorrowedFd<'_>, name: &[u8], marks: &mut Marks) -> Result<(), Errno> {
+    match make_directory(parent, name) {
+        Ok(()) => marks.implied(parent, name),
         Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
-fn open_or_create(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+fn make_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::mkdirat(parent, name, Mode::from(0o755))?;
+    rustix::fs::chmodat(parent, name, Mode::from(0o755), AtFlags::empty())
+}
+
+fn open_or_create(root: BorrowedFd<'_>, path: &[u8], marks: &mut Marks) -> Result<OwnedFd, Errno> {
     let path = EntryPath(path.to_vec());
     let open = || openat2(root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE);
     match open() {
         Err(Errno::NOENT | Errno::NOTDIR) if !path.is_root() => {}
         done => return done,
     }
-    let parent = open_or_create(root, path.parent_bytes())?;
+    let parent = open_or_create(root, path.parent_bytes(), marks)?;
     if is_whiteout(parent.as_fd(), path.name()) {
-        // The layer hides the directory that lower layers have, and then has one of that name itself.
+        // The layer hides the directory that lower layers have, and then has one of that name itself: a new one,
+        // of which nothing that they say holds.
         rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty())?;
         make_directory(parent.as_fd(), path.name())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         set_opaque(openat(&parent, path.name(), flags, Mode::empty())?.as_fd())?;
     }
-    make_directory(parent.as_fd(), path.name())?;
+    make_implied(parent.as_fd(), path.name(), marks)?;
     open()
 }
 

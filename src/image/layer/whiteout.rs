@@ -164,6 +164,16 @@ pub(in crate::image) fn is_opaque(directory: &std::path::Path) -> bool {
     length.is_ok_and(|length| value[..length] == *b"y")
 }
 
+/// The same of a directory that is open for reading.
+pub(in crate::image) fn hides_lower(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut value = [0; 2];
+    match rustix::fs::fgetxattr(directory, OVERLAY_OPAQUE, &mut value[..]) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<std::os::fd::OwnedFd, Errno> {
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -136,7 +136,7 @@ pub fn merged_layers(layers: &[PathBuf], place: &Path) -> Result<OwnedFd, Error>
 
 /// A layer may hide all that is below it, but overlayfs heeds the mark in directories within layers only,
 /// not on the roots that it is given.
-fn above_opaque_root(layers: &[PathBuf]) -> &[PathBuf] {
+pub(super) fn above_opaque_root(layers: &[PathBuf]) -> &[PathBuf] {
     let lowest = layers.iter().rposition(|layer| is_opaque(layer)).unwrap_or(0);
     &layers[lowest..]
 }

@@ -2,7 +2,7 @@
 //! unpacked layer compared with what its blob unpacks to.
 use super::super::digest::Hashing;
 use super::super::progress::{BlobState, Event, Progress};
-use super::super::unpack::{Layer, Verdict};
+use super::super::unpack::{Layer, Verdict, restated_name};
 use super::super::{Digest, Error};
 use super::{InUse, Store, index};
 use serde::Serialize;
@@ -50,6 +50,23 @@ impl Report {
         self.findings.push(Finding { what: what.into(), problem: problem.into(), repaired });
     }
 
+    /// Adds what a comparison with the layer's `source` has found.
+    fn judge(&mut self, what: String, verdict: &Verdict, source: &str, repaired: &str, in_use: bool) {
+        match verdict {
+            Verdict::Sound => {}
+            Verdict::Replaced(difference) => {
+                self.find(what, format!("differs from {source} ({difference}); {repaired}"), true);
+            }
+            Verdict::Differs(difference) => {
+                let advice = match in_use {
+                    true => "remove the instances that use it, then use --repair",
+                    false => "use --repair",
+                };
+                self.find(what, format!("differs from {source} ({difference}); {advice}"), false);
+            }
+        }
+    }
+
     /// Whether damage is left.
     pub fn is_damaged(&self) -> bool {
         self.findings.iter().any(|finding| !finding.repaired)
@@ -71,8 +88,12 @@ impl Store {
         let _lock = options.repair.then(|| self.lock()).transpose()?;
         let mut report = Report::default();
         let sound = self.check_blobs(options, progress, &mut report)?;
-        let layers = self.check_images(&sound, &mut report);
-        self.check_layers(options, in_use, &layers, progress, &mut report)?;
+        let images = self.check_images(&sound, &mut report);
+        let layers = images.iter().flatten().map(|layer| (layer.diff_id.hex(), layer)).collect();
+        if !options.quick {
+            self.check_layers(options, in_use, &layers, progress, &mut report)?;
+            self.check_restated(options, in_use, &images, &mut report);
+        }
         Ok(report)
     }
 
@@ -122,14 +143,14 @@ impl Store {
         }
     }
 
-    /// The layers of all images whose documents are sound, by the digits of their diff_ids.
-    fn check_images(&self, sound: &HashSet<String>, report: &mut Report) -> HashMap<String, Layer> {
-        let mut layers = HashMap::new();
+    /// The layers of all images whose documents are sound, as far as their blobs are.
+    fn check_images(&self, sound: &HashSet<String>, report: &mut Report) -> Vec<Vec<Layer>> {
+        let mut images = Vec::new();
         let entries = match index::read(&self.layout) {
             Ok(entries) => entries,
             Err(error) => {
                 report.find("index.json", error.to_string(), false);
-                return layers;
+                return images;
             }
         };
         for entry in &entries {
@@ -146,45 +167,55 @@ impl Store {
             for blob in blobs.iter().filter(|blob| !sound.contains(blob.hex())) {
                 report.find(&what, format!("lacks blob {blob}; pull or load it again"), false);
             }
-            let sound = of_image.into_iter().filter(|layer| sound.contains(layer.blob.hex()));
-            layers.extend(sound.map(|layer| (layer.diff_id.hex().to_owned(), layer)));
+            images.push(of_image.into_iter().filter(|layer| sound.contains(layer.blob.hex())).collect());
         }
-        layers
+        images
     }
 
     fn check_layers(
         &self,
         options: CheckOptions,
         in_use: &InUse,
-        layers: &HashMap<String, Layer>,
+        layers: &HashMap<&str, &Layer>,
         progress: &dyn Progress,
         report: &mut Report,
     ) -> Result<(), Error> {
         for hex in self.unpacked.list()? {
             let what = format!("unpacked layer {hex}");
-            let Some(layer) = layers.get(&hex) else { continue };
-            if options.quick {
-                continue;
-            }
+            let Some(layer) = layers.get(hex.as_str()) else { continue };
             report.layers += 1;
-            let repair = options.repair && !in_use.layers.contains(&hex);
-            let verdict = self.unpacked.verify(layer, &self.blobs, repair);
+            let in_use = in_use.layers.contains(&hex);
+            let verdict = self.unpacked.verify(layer, &self.blobs, options.repair && !in_use);
             progress.event(&layer.event(BlobState::Unpacked));
             match verdict {
-                Ok(Verdict::Sound) => {}
-                Ok(Verdict::Replaced(difference)) => {
-                    report.find(what, format!("differs from its blob ({difference}); unpacked anew"), true);
-                }
-                Ok(Verdict::Differs(difference)) => {
-                    let advice = match in_use.layers.contains(&hex) {
-                        true => "remove the instances that use it, then use --repair",
-                        false => "use --repair",
-                    };
-                    report.find(what, format!("differs from its blob ({difference}); {advice}"), false);
-                }
+                Ok(verdict) => report.judge(what, &verdict, "its blob", "unpacked anew", in_use),
                 Err(error) => report.find(what, format!("cannot be compared: {error}"), false),
             }
         }
         Ok(())
+    }
+
+    /// The layers that are made over images whose upper layers imply directories, after those below them.
+    fn check_restated(
+        &self,
+        options: CheckOptions,
+        in_use: &InUse,
+        images: &[Vec<Layer>],
+        report: &mut Report,
+    ) {
+        let names: HashMap<String, &Vec<Layer>> =
+            images.iter().map(|layers| (restated_name(layers).hex().to_owned(), layers)).collect();
+        for (hex, layers) in names {
+            let what = format!("unpacked layer {hex}");
+            let in_use = in_use.layers.contains(&hex);
+            match self.unpacked.verify_restated(layers, options.repair && !in_use) {
+                Ok(None) => continue,
+                Ok(Some(verdict)) => {
+                    report.judge(what, &verdict, "the directories of its image", "made anew", in_use);
+                }
+                Err(error) => report.find(what, format!("cannot be compared: {error}"), false),
+            }
+            report.layers += 1;
+        }
     }
 }

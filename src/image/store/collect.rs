@@ -2,6 +2,7 @@
 //!
 //! What is used is what an image of the index, an instance or a lease of a running load or pull needs. All of
 //! it is read, and all the rest removed, under the store's lock.
+use super::super::unpack::restated_name;
 use super::super::{Error, ImageName};
 use super::index::{self, Entry};
 use super::{Store, lease, pick};
@@ -110,7 +111,9 @@ impl Store {
                 .read(entry)
                 .map_err(|error| Error::Unknowable { image: entry.shown(), reason: Box::new(error) })?;
             used.extend(image.blobs()?.iter().map(|blob| blob.hex().to_owned()));
-            used.extend(image.layers()?.iter().map(|layer| layer.diff_id.hex().to_owned()));
+            let layers = image.layers()?;
+            used.insert(restated_name(&layers).hex().to_owned());
+            used.extend(layers.iter().map(|layer| layer.diff_id.hex().to_owned()));
         }
         Ok(used)
     }

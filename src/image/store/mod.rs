@@ -220,13 +220,17 @@ impl Store {
         self.read(pick(&entries, name)?)
     }
 
-    /// The image's layers as directories in overlay's form, lowest first, unpacked when missing.
+    /// The image's layers as directories in overlay's form, lowest first, unpacked when missing. Where upper ones
+    /// imply directories that lower ones state, there is one more.
     ///
     /// # Errors
     /// Names the layer and the entry, or the platform of an image for other machines.
     pub fn layers(&self, image: &Image, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
         Platform::host().check(&image.config, &image.reference)?;
-        self.unpacked.ensure(&image.layers()?, &self.blobs, progress)
+        let layers = image.layers()?;
+        let mut directories = self.unpacked.ensure(&layers, &self.blobs, progress)?;
+        directories.extend(self.unpacked.restated(&layers)?);
+        Ok(directories)
     }
 
     /// Writes an OCI bundle (config.json and rootfs) that any OCI runtime accepts.

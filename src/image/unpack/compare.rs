@@ -1,7 +1,7 @@
 //! Whether two trees are the same, entry by entry: kind, mode, owner, size, time, device, link target, extended
 //! attributes, hard links and content. Nothing in them is followed.
-use super::super::layer::names_in;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
+use super::super::layer::{IMPLIED, names_in};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -13,7 +13,7 @@ const BUFFER: usize = 256 << 10;
 /// The first difference found, as `PATH: what`.
 pub(super) fn first_difference(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<Option<String>> {
     let mut compare = Compare { links: HashMap::new(), buffers: [vec![0; BUFFER], vec![0; BUFFER]] };
-    let roots = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
+    let roots = (fstat(one)?, fstat(other)?);
     if let Some(what) = unequal(&roots.0, &roots.1) {
         return Ok(Some(format!("/: {what}")));
     }
@@ -33,8 +33,15 @@ impl Compare {
         other: BorrowedFd<'_>,
         path: &str,
     ) -> io::Result<Option<String>> {
-        if xattrs(one, b".")? != xattrs(other, b".")? {
+        let attributes = xattrs(one, b".")?;
+        if attributes != xattrs(other, b".")? {
             return Ok(Some(format!("{path}/: extended attributes")));
+        }
+        // One that no entry states has the time at which it was made.
+        let is_dated = !attributes.contains_key(IMPLIED.as_bytes());
+        if is_dated && time(&fstat(one)?) != time(&fstat(other)?) {
+            let path = if path.is_empty() { "/" } else { path };
+            return Ok(Some(format!("{path}: {MODIFICATION_TIME}")));
         }
         let (mut names, mut others) = (names_in(one)?, names_in(other)?);
         names.sort();
@@ -112,6 +119,13 @@ impl Compare {
     }
 }
 
+const MODIFICATION_TIME: &str = "modification time";
+
+fn time(stat: &Stat) -> (i64, u64) {
+    (stat.st_mtime, stat.st_mtime_nsec)
+}
+
+/// The times of directories left out, of which attributes tell whether they count.
 fn unequal(one: &Stat, other: &Stat) -> Option<&'static str> {
     let directory = FileType::from_raw_mode(one.st_mode) == FileType::Directory;
     let checks = [
@@ -121,7 +135,7 @@ fn unequal(one: &Stat, other: &Stat) -> Option<&'static str> {
         (directory || one.st_size == other.st_size, "size"),
         (directory || one.st_nlink == other.st_nlink, "hard links"),
         (one.st_rdev == other.st_rdev, "device number"),
-        ((one.st_mtime, one.st_mtime_nsec) == (other.st_mtime, other.st_mtime_nsec), "modification time"),
+        (directory || time(one) == time(other), MODIFICATION_TIME),
     ];
     checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
 }

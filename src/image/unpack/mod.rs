@@ -7,13 +7,16 @@
 //! | `stream` | decompression on a thread of its own |
 //! | `claim` | the directory of a layer until it is complete |
 //! | `compare` | whether a layer is still what its blob unpacks to |
+//! | `restate` | a layer over those of an image, for directories that upper ones only imply |
 
 mod arrival;
 mod claim;
 mod compare;
+mod restate;
 mod stream;
 
 pub(super) use arrival::{Arrival, Settled};
+pub(super) use restate::restated_name;
 
 use super::compression::Window;
 use super::digest::Hashing;
