@@ -185,6 +185,9 @@ fn implied_directories_without_lower_ones_cost_an_image_no_layer() {
 fn layers_that_state_nothing_are_sound_to_fsck() {
     common::require_root!();
     let scratch = Scratch::new("implied5");
+    let hidden =
+        [Entry::whiteout("a/b"), Entry::file("a/b/c", "3"), Entry::opaque("d"), Entry::file("d/e/f", "4")];
     load(&scratch, "one", &[layer([Entry::file("a/b/file", "1")]), layer([Entry::file("a/c", "2")])]);
-    assert!(fsck(&scratch).contains("2 unpacked layers"));
+    load(&scratch, "two", &[layer([Entry::file("a/b/file", "1")]), layer(hidden)]);
+    assert!(fsck(&scratch).contains("3 unpacked layers"));
 }

@@ -9,8 +9,12 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
-/// On a directory that no entry states, the root included.
+/// On a directory that no entry states, the root included. The value tells whether lower layers do.
 pub(in crate::image) const IMPLIED: &str = "trusted.overlay.wharf.implied";
+/// What lower layers say of it holds.
+const AS_BELOW: &[u8] = b"y";
+/// Its layer takes away the one that lower layers have.
+const ANEW: &[u8] = b"n";
 /// On the root of a layer that had to make such directories below it.
 const HAS_IMPLIED: &str = "trusted.overlay.wharf.has-implied";
 
@@ -31,13 +35,22 @@ impl Marks {
 
     /// Marks a directory that was made for what is in it.
     pub(super) fn implied(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        self.mark(parent, name, AS_BELOW)
+    }
+
+    /// Marks one that was made in the place of a whiteout.
+    pub(super) fn implied_anew(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        self.mark(parent, name, ANEW)
+    }
+
+    fn mark(&mut self, parent: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         if !self.wanted {
             return Ok(());
         }
         self.made = true;
         let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
-        tolerate(rustix::fs::lsetxattr(&path, IMPLIED, b"y", XattrFlags::empty()))
+        tolerate(rustix::fs::lsetxattr(&path, IMPLIED, value, XattrFlags::empty()))
     }
 
     /// An entry states the directory after all.
@@ -58,7 +71,7 @@ impl Marks {
 
     /// All is there: says on the root what there is below it, and whether an entry has stated the root.
     pub(super) fn finish(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
-        let set = |name| tolerate(rustix::fs::fsetxattr(root, name, b"y", XattrFlags::empty()));
+        let set = |name| tolerate(rustix::fs::fsetxattr(root, name, AS_BELOW, XattrFlags::empty()));
         if self.wanted && !self.root_is_stated {
             set(IMPLIED)?;
         }
@@ -74,10 +87,11 @@ fn tolerate(done: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// Whether a layer says nothing of this directory of it, which is open for reading.
+/// Whether lower layers say how this directory of a layer is. It is open for reading.
 pub(in crate::image) fn is_implied(directory: impl AsFd) -> Result<bool, Errno> {
-    match rustix::fs::fgetxattr(directory, IMPLIED, &mut [0; 1][..]) {
-        Ok(_) => Ok(true),
+    let mut value = [0; 1];
+    match rustix::fs::fgetxattr(directory, IMPLIED, &mut value[..]) {
+        Ok(_) => Ok(value == AS_BELOW),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno),
     }

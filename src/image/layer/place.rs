@@ -183,6 +183,7 @@ fn open_or_create(root: BorrowedFd<'_>, path: &[u8], marks: &mut Marks) -> Resul
         // of which nothing that they say holds.
         rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty())?;
         make_directory(parent.as_fd(), path.name())?;
+        marks.implied_anew(parent.as_fd(), path.name())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         set_opaque(openat(&parent, path.name(), flags, Mode::empty())?.as_fd())?;
     }
