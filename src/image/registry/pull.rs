@@ -273,7 +273,7 @@ impl Pull<'_> {
         for blob in present {
             let (digest, size) = (&blob.wanted.digest, blob.wanted.size);
             let file = self.store.blob(digest)?;
-            blob.arrival.is_there(file).map_err(|error| self.unreadable(digest, error))?;
+            blob.arrival.is_there(file).map_err(|error| self.unreadable(digest, &error))?;
             self.progress.event(&Event::Blob { digest, size, state: BlobState::Present });
         }
         self.check_room(&missing)?;
@@ -282,14 +282,14 @@ impl Pull<'_> {
             Downloads { clients: self.clients, repository, scope: self.scope, store: self.store, ingest };
         parallel::each(&missing, self.options.parallel, self.abandon, |blob| {
             if let Some(file) = downloads.fetch(&blob.wanted, &blob.arrival, self.progress)? {
-                blob.arrival.is_there(file).map_err(|error| self.unreadable(&blob.wanted.digest, error))?;
+                blob.arrival.is_there(file).map_err(|error| self.unreadable(&blob.wanted.digest, &error))?;
             }
             Ok::<(), Error>(())
         })?;
         Ok(!missing.is_empty())
     }
 
-    fn unreadable(&self, digest: &Digest, error: std::io::Error) -> Error {
+    fn unreadable(&self, digest: &Digest, error: &std::io::Error) -> Error {
         ImageError::invalid(format!("blob {digest} of {}", self.name), error.to_string()).into()
     }
 

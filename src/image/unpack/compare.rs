@@ -127,7 +127,10 @@ fn time(stat: &Stat) -> (i64, u64) {
 
 /// The times of directories left out, of which attributes tell whether they count.
 fn unequal(one: &Stat, other: &Stat) -> Option<&'static str> {
-    let directory = FileType::from_raw_mode(one.st_mode) == FileType::Directory;
+    let kind = FileType::from_raw_mode(one.st_mode);
+    let directory = kind == FileType::Directory;
+    // A whiteout has no time: overlayfs never shows it.
+    let whiteout = kind == FileType::CharacterDevice && one.st_rdev == 0;
     let checks = [
         (one.st_mode == other.st_mode, "kind or mode"),
         ((one.st_uid, one.st_gid) == (other.st_uid, other.st_gid), "owner"),
@@ -135,7 +138,7 @@ fn unequal(one: &Stat, other: &Stat) -> Option<&'static str> {
         (directory || one.st_size == other.st_size, "size"),
         (directory || one.st_nlink == other.st_nlink, "hard links"),
         (one.st_rdev == other.st_rdev, "device number"),
-        (directory || time(one) == time(other), MODIFICATION_TIME),
+        (directory || whiteout || time(one) == time(other), MODIFICATION_TIME),
     ];
     checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
 }
