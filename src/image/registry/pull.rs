@@ -126,8 +126,7 @@ impl Pull<'_> {
         missing.retain(|layer| seen.insert(&layer.diff_id));
         std::thread::scope(|scope| {
             let unpacking = scope.spawn(|| {
-                let at_once = workers().max(self.options.parallel.min(missing.len()));
-                parallel::each(&missing, at_once, self.abandon, |layer| {
+                parallel::each(&missing, workers(), self.abandon, |layer| {
                     let blob = blobs.iter().find(|blob| blob.wanted.digest == layer.blob);
                     blob.map_or(Ok(()), |blob| Ok(self.unpack(layer, &blob.arrival)?))
                 })
