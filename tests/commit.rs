@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Call, Scratch, assert_same_tree, eventually, mount_points, program_exists, require, tree};
+use common::{
+    Call, Running, Scratch, assert_same_tree, eventually, mount_points, program_exists, require, tree,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
@@ -353,6 +355,19 @@ fn an_image_of_docker_save_becomes_one_of_oci() {
     assert_eq!(scratch.wharf(["run", "--rm", "made", "cat", "/new"]).ok().stdout, "hello\n");
 }
 
+/// A commit that has begun to write.
+fn half_done(scratch: &Scratch, name: &str) -> Running {
+    let commit = scratch.wharf(["commit", name, "half"]).spawn();
+    let staging = || {
+        fs::read_dir(scratch.root().join("images"))
+            .expect("list")
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(".staging-"))
+    };
+    eventually("it is being written", staging);
+    commit
+}
+
 #[test]
 fn a_commit_that_is_killed_leaves_no_image_and_no_frozen_instance() {
     common::require_root!();
@@ -361,14 +376,7 @@ fn a_commit_that_is_killed_leaves_no_image_and_no_frozen_instance() {
     let script = "dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null; echo ready; exec sleep 1000";
     let name = start(&scratch, &[], "shell", script);
     let before = store(&scratch);
-    let commit = scratch.wharf(["commit", &name, "half"]).spawn();
-    let staging = || {
-        fs::read_dir(scratch.root().join("images"))
-            .expect("list")
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(".staging-"))
-    };
-    eventually("it is being written", staging);
+    let commit = half_done(&scratch, &name);
     commit.signal(Signal::SIGKILL);
     assert_eq!(commit.wait().signal, Some(9), "it was at work");
     scratch.wharf(["exec", &name, "true"]).ok();
@@ -378,8 +386,7 @@ fn a_commit_that_is_killed_leaves_no_image_and_no_frozen_instance() {
     assert_eq!(store(&scratch), before);
     // The supervisor too, by which the instance is frozen.
     let supervisor = i32::try_from(scratch.inspect(&name)["supervisor_pid"].as_i64().expect("a supervisor"));
-    let commit = scratch.wharf(["commit", &name, "half"]).spawn();
-    eventually("it is being written", staging);
+    let commit = half_done(&scratch, &name);
     commit.signal(Signal::SIGKILL);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor.expect("a pid")), Signal::SIGKILL)
         .expect("kill");
@@ -396,14 +403,7 @@ fn a_commit_of_what_is_stopped_or_removed_meanwhile_makes_no_image() {
     let script = "dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null; echo ready; exec sleep 1000";
     let name = start(&scratch, &[], "shell", script);
     let before = store(&scratch);
-    let commit = scratch.wharf(["commit", &name, "half"]).spawn();
-    let staging = || {
-        fs::read_dir(scratch.root().join("images"))
-            .expect("list")
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(".staging-"))
-    };
-    eventually("it is being written", staging);
+    let commit = half_done(&scratch, &name);
     scratch.wharf(["rm", "-f", &name]).ok();
     let outcome = commit.wait();
     assert_eq!(outcome.code, Some(125), "{outcome}");
