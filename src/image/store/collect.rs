@@ -105,6 +105,12 @@ impl Store {
     fn used(&self, entries: &[Entry], in_use: &InUse) -> Result<HashSet<String>, Error> {
         let mut used = lease::held(&self.layout)?;
         used.extend(in_use.layers.iter().cloned());
+        // An instance's image may have left the index: a commit needs it all the same, as far as it is there.
+        let of_instances = in_use.images.iter().filter_map(|digest| self.entry_of(digest).ok());
+        for image in of_instances.filter_map(|entry| self.read(&entry).ok()) {
+            used.extend(image.blobs()?.iter().map(|blob| blob.hex().to_owned()));
+            used.extend(image.digest.strip_prefix("sha256:").map(str::to_owned));
+        }
         for entry in entries {
             used.insert(entry.digest.hex().to_owned());
             let image = self

@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// The image an instance was made of, whatever has its name by now.
-    fn entry_of(&self, digest: &str) -> Result<Entry, Error> {
+    pub(super) fn entry_of(&self, digest: &str) -> Result<Entry, Error> {
         Entry::new(None, digest.parse()?, 0, MANIFEST, None)
     }
 
