@@ -3,7 +3,7 @@
 mod common;
 
 use common::layer::{Entry, layer};
-use common::layout::Layout;
+use common::layout::{Layout, digest};
 use common::{Call, Scratch};
 use serde_json::{Value, json};
 use std::fs;
@@ -271,5 +271,78 @@ fn a_removal_beside_a_load_takes_nothing_that_the_load_needs() {
         scratch.wharf(["run", "--rm", "shell", "true"]).ok();
     }
     Call::new("true").ok();
+    scratch.assert_clean();
+}
+
+#[test]
+fn a_blob_that_is_not_what_its_config_says_is_refused_even_where_the_layer_is_unpacked() {
+    common::require_root!();
+    let scratch = Scratch::new("lie");
+    load(&scratch, "true", "content");
+    let honest = layer([Entry::file("file", "content"), Entry::directory("d").mode(0o750)]);
+    let mut layout = Layout::new(scratch.path().join("lie"));
+    layout.compressed(digest(&honest), layer([Entry::file("file", "another content")]));
+    layout.write(|_| ());
+    for unpack in [&["load", "--quiet"][..], &["load", "--quiet", "--no-unpack"]] {
+        let load = scratch.wharf(unpack.iter().copied()).arg(layout.path());
+        load.fails_with(&["layer", "was promised"]);
+    }
+    assert_eq!(images(&scratch), [("true:latest".into(), true)]);
+    // Loaded before there was such a layer, it is told by fsck, and the layer is not blamed.
+    scratch.wharf(["rmi", "true"]).ok();
+    scratch.wharf(["load", "--quiet", "--no-unpack"]).arg(layout.path()).ok();
+    load(&scratch, "true", "content");
+    let report = scratch.wharf(["fsck", "--json"]).exits(1).json();
+    assert_eq!(report["findings"].as_array().map(Vec::len), Some(1), "{report}");
+    let text = report.to_string();
+    assert!(text.contains("image lie:latest") && text.contains("is not what its config says"), "{text}");
+    scratch.wharf(["rmi", "lie"]).ok();
+    scratch.wharf(["fsck"]).ok();
+    scratch.assert_clean();
+}
+
+#[test]
+fn nothing_is_left_of_images_that_are_gone() {
+    common::require_root!();
+    let scratch = Scratch::new("gone");
+    load(&scratch, "one", "1");
+    let provenance = scratch.root().join("images/.provenance");
+    assert_eq!(names(&provenance).len(), 1);
+    scratch.wharf(["rmi", "one"]).ok();
+    assert_eq!(names(&provenance), [""; 0]);
+    assert_eq!(names(&scratch.root().join("images/blobs/sha256")), [""; 0]);
+    scratch.assert_clean();
+}
+
+#[test]
+fn words_of_an_image_do_not_steer_the_terminal() {
+    common::require_root!();
+    let scratch = Scratch::new("words");
+    let steers = |text: &str| text.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']);
+    let mut layout = Layout::new(scratch.path().join("evil"));
+    layout.layer(layer([Entry::hard_link("\u{1b}]0;owned\u{7}", "missing\u{1b}[31m")]));
+    layout.write(|_| ());
+    let refused = scratch.wharf(["load", "--quiet"]).arg(layout.path()).fails_with(&["hard link", "owned"]);
+    assert!(!steers(&refused.stderr), "{refused}");
+
+    let mut layout = Layout::new(scratch.path().join("words"));
+    layout.layer(layer([Entry::file("file", "x")]));
+    layout.config = json!({ "Cmd": ["/bin/true"], "Labels": { "note": "\u{9b}31m\u{202e}red" } });
+    layout.write(|_| ());
+    scratch.wharf(["load", "--quiet"]).arg(layout.path()).ok();
+    let shown = scratch.wharf(["inspect", "words"]).ok();
+    assert!(!steers(&shown.stdout), "{shown}");
+    assert_eq!(shown.json()["config"]["config"]["Labels"]["note"], "\u{9b}31m\u{202e}red");
+    scratch.assert_clean();
+}
+
+#[test]
+fn names_that_mislead_are_refused() {
+    common::require_root!();
+    let scratch = Scratch::new("misleading");
+    load(&scratch, "one", "1");
+    scratch.wharf(["tag", "one", "sha256:abc"]).fails_with(&["looks like a digest"]);
+    scratch.wharf(["rmi", ""]).fails_with(&["empty"]);
+    scratch.wharf(["history", ""]).fails_with(&["empty"]);
     scratch.assert_clean();
 }

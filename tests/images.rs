@@ -288,3 +288,33 @@ fn a_full_disk_is_told_with_what_to_do_and_nothing_half_made_is_left() {
         assert_eq!(left.iter().find(half), None, "{size}: {left:?}");
     }
 }
+
+#[test]
+fn what_makes_room_works_on_a_full_disk() {
+    common::require_root!();
+    let scratch = Scratch::new("brimful");
+    for removal in [&["rmi", "shell"][..], &["prune", "--all"]] {
+        let disk = SmallDisk::mount(scratch.path().join(removal[0]), "16m");
+        let root = disk.0.to_str().expect("UTF-8").to_owned();
+        let wharf = |args: &[&str]| Call::new(env!("CARGO_BIN_EXE_wharf")).args(["--root", &root]).args(args);
+        let archive = image_archive("shell.tar");
+        wharf(&["load", "--quiet", archive.to_str().expect("UTF-8")]).ok();
+        let fill = format!("cat /dev/zero >{root}/filler; true");
+        Call::new("sh").args(["-c", &fill]).ok();
+        wharf(removal).ok();
+        assert_eq!(names(&disk.0.join("images/blobs/sha256")), [""; 0]);
+        assert_eq!(wharf(&["images", "--json"]).ok().json(), json!([]));
+    }
+}
+
+#[test]
+fn a_manifest_that_its_index_calls_an_index_is_refused() {
+    common::require_root!();
+    let scratch = Scratch::new("called");
+    let directory = layout(&scratch);
+    let path = directory.join("index.json");
+    let mut index = read_json(&path);
+    index["manifests"][0]["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
+    std::fs::write(&path, index.to_string()).expect("write");
+    refused(&scratch, &directory, &["is the other kind", "CVE-2021-41190"]);
+}

@@ -19,6 +19,7 @@ macro_rules! show {
 }
 
 pub mod oci;
+mod printable;
 pub mod service;
 pub mod terminal;
 mod usage;

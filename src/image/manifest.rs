@@ -63,6 +63,18 @@ impl Document {
     }
 }
 
+impl Document {
+    /// Refuses a document that its descriptor calls the other kind: readers would see two images (CVE-2021-41190).
+    pub(super) fn check_called(&self, media_type: &str, what: &str) -> Result<(), Error> {
+        let other = if matches!(self, Self::Manifest(_)) { INDEXES } else { MANIFESTS };
+        if other.contains(&media_type) {
+            let reason = format!("is called {media_type}, and is the other kind; refused (CVE-2021-41190)");
+            return Err(Error::invalid(what, reason));
+        }
+        Ok(())
+    }
+}
+
 /// What a document says it is, or else what OCI calls its kind.
 pub(super) fn media_type_of(bytes: &[u8], document: &Document) -> String {
     let value: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();

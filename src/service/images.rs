@@ -80,9 +80,14 @@ pub(super) fn pin_images(roots: &Roots, operation: FlockOperation) -> Result<Fil
 pub fn check_images(roots: &Roots, options: CheckOptions, progress: &dyn Progress) -> Result<Report, Error> {
     let store = Store::open(roots.state())?;
     make_private(&roots.instances())?;
-    let _pinned = options.repair.then(|| pin_images(roots, FlockOperation::LockExclusive)).transpose()?;
+    let alone = options.repair || options.alone;
+    let pinned = alone.then(|| pin_images(roots, FlockOperation::LockExclusive)).transpose()?;
     let instances = Instance::all(roots)?;
     let mut report = store.check(options, &in_use(&instances), progress)?;
+    if report.is_damaged() && pinned.is_none() {
+        // What others did in the meantime may have looked like damage.
+        return check_images(roots, CheckOptions { alone: true, ..options }, progress);
+    }
     for instance in &instances {
         let wish = instance.wish();
         if wish.layers.iter().all(|layer| layer.exists()) {

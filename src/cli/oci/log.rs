@@ -1,4 +1,5 @@
 //! The log that engines read: one line an event, as logrus writes it for runc.
+use crate::cli::printable::printable;
 use clap::ValueEnum;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -73,7 +74,7 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn one_line(message: &str) -> String {
-    message.lines().collect::<Vec<_>>().join(" ")
+    printable(&message.lines().collect::<Vec<_>>().join(" "))
 }
 
 fn render(format: LogFormat, level: &str, message: &str, time: SystemTime) -> String {

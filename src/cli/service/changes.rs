@@ -1,5 +1,6 @@
 //! `wharf diff` and `commit`
 use super::listing::{print_json, print_line};
+use crate::cli::printable::printable;
 use crate::image::ImageName;
 use crate::service::{CommitOptions, Instance, Roots, commit, diff};
 use clap::{ArgAction, Args};
@@ -27,7 +28,7 @@ impl Diff {
         }
         let mut out = std::io::stdout().lock();
         for difference in &differences {
-            writeln!(out, "{} {}", difference.kind, difference.path)?;
+            writeln!(out, "{} {}", difference.kind, printable(&difference.path))?;
         }
         Ok(0)
     }

@@ -29,7 +29,7 @@ pub(super) struct Fsck {
 
 impl Fsck {
     pub(super) fn run(self, roots: &Roots) -> anyhow::Result<u8> {
-        let options = CheckOptions { repair: self.repair, quick: self.quick };
+        let options = CheckOptions { repair: self.repair, quick: self.quick, alone: false };
         let reporter = Reporter::new(ProgressKind::Auto.only_bars());
         let report = check_images(roots, options, &reporter);
         reporter.end();

@@ -49,11 +49,9 @@ impl History {
         ]
     }
 
-    /// Words of an image, fit for a column of a terminal.
+    /// Words of an image, fit for a column.
     fn one_line(&self, text: Option<&str>) -> String {
-        let printable: String =
-            text.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let words = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         if self.no_trunc || words.chars().count() <= COMMAND_WIDTH {
             return words;
         }

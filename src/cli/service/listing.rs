@@ -1,4 +1,5 @@
 //! Listings: aligned columns for people, JSON for programs.
+use crate::cli::printable::{printable, printable_json};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -11,7 +12,7 @@ pub(super) fn print_table(header: &[&str], rows: Vec<Vec<String>>) -> anyhow::Re
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
-    table.add_rows(rows);
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell))));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -30,8 +31,7 @@ pub(super) fn print_line(text: impl Display) -> anyhow::Result<()> {
 /// Prints one JSON document.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
+    writeln!(out, "{}", printable_json(&serde_json::to_string_pretty(value)?))?;
     Ok(())
 }
 

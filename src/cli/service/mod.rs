@@ -28,6 +28,7 @@ mod tag;
 mod unpack;
 mod values;
 
+use super::printable::printable;
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
 use crate::sys::heap;
@@ -198,7 +199,7 @@ fn on_one_line(error: &anyhow::Error) -> String {
             text = format!("{text}{colon}{cause}");
         }
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Whoever read our output has gone away, which is no failure of ours.

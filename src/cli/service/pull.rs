@@ -65,9 +65,9 @@ pub(super) struct Pull {
     #[arg(long)]
     no_unpack: bool,
     #[command(flatten)]
-    limits: LayerLimitOptions,
-    #[command(flatten)]
     progress: ProgressOptions,
+    #[command(flatten)]
+    limits: LayerLimitOptions,
     #[command(flatten)]
     registry: RegistryOptions,
 }

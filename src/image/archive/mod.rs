@@ -98,7 +98,7 @@ pub(super) fn read(files: &Files<'_>, source: &Source, tag: Option<&ImageName>) 
     } else if files.has("manifest.json") {
         docker::read(files, &origin("docker-archive", source))?
     } else {
-        let reason = "has neither index.json (OCI image layout) nor manifest.json (docker-archive)";
+        let reason = "has neither index.json (OCI image layout) nor manifest.json (docker-archive); the tar of a root file system is for wharf import";
         return Err(Error::invalid(&files.what, reason));
     };
     if found.is_empty() {

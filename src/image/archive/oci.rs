@@ -76,7 +76,9 @@ fn image(
     let staged = blob(files, descriptor, "manifest")?;
     let what = format!("manifest {} of {}", staged.digest, files.what);
     let bytes = files.document(&blob_name(descriptor)?)?;
-    let manifest = match Document::parse(&bytes, &what)? {
+    let document = Document::parse(&bytes, &what)?;
+    document.check_called(&descriptor.media_type().to_string(), &what)?;
+    let manifest = match document {
         Document::Manifest(manifest) => manifest,
         Document::Index(_) if depth >= DEPTH_LIMIT => {
             return Err(Error::invalid(what, "indexes point to each other without end"));

@@ -214,7 +214,10 @@ impl<R: Read> Layer<'_, R> {
         } else {
             self.copier.copy(&mut self.tape, &mut file)
         };
-        copied.map_err(|source| Error::File { action: "write", path: display(path.bytes()), source })?;
+        copied.map_err(|source| match self.tape.is_broken() {
+            true => Error::Unreadable(source),
+            false => Error::File { action: "write", path: display(path.bytes()), source },
+        })?;
         metadata
             .apply_to_fd(file.as_fd())
             .and_then(|()| metadata.set_times_of(&file))

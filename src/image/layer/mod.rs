@@ -17,7 +17,7 @@ mod whiteout;
 mod write;
 
 pub(super) use apply::apply;
-pub(super) use guard::Guard;
+pub(super) use guard::{Guard, Guarded};
 pub(super) use implied::{IMPLIED, has_implied, is_implied};
 pub(super) use metadata::is_kept;
 pub(super) use place::names_in;

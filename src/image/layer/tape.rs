@@ -33,6 +33,7 @@ pub(super) struct Tape<R> {
     /// Of the member's content.
     left: u64,
     padding: u64,
+    broken: bool,
 }
 
 /// What headers before the one of a member say of it.
@@ -46,7 +47,12 @@ struct Extension {
 impl<R: Read> Tape<R> {
     /// `stream` is under `guard`.
     pub(super) fn new(stream: R, guard: Guard) -> Self {
-        Self { stream, guard, left: 0, padding: 0 }
+        Self { stream, guard, left: 0, padding: 0, broken: false }
+    }
+
+    /// Whether content could not be read, so that a failure to copy it is the stream's.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The next member; what is left of the last one is passed over.
@@ -202,7 +208,9 @@ impl<R: Read> Read for Tape<R> {
         if wanted == 0 {
             return Ok(0);
         }
-        let length = self.stream.read(&mut buffer[..wanted])?;
+        let read = self.stream.read(&mut buffer[..wanted]);
+        self.broken = !matches!(read, Ok(length) if length > 0);
+        let length = read?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -104,7 +104,18 @@ impl Pull<'_> {
         blobs.retain(|blob| seen.insert(blob.wanted.digest.clone()));
         // Layers of images for other machines are never mounted here.
         let unpacks = self.options.unpack && Platform::host().check(&parsed, "").is_ok();
-        fetched |= self.fetch_and_unpack(&ingest, &blobs, if unpacks { &layers } else { &[] })?;
+        let verified = self.store.verified()?;
+        let mut seen = HashSet::new();
+        let work: Vec<&Layer> = layers
+            .iter()
+            .filter(|layer| seen.insert((&layer.blob, &layer.diff_id)))
+            .filter(|layer| match self.store.has_layer(&layer.diff_id) {
+                // The layer may be that of another blob.
+                true => !verified.contains(&(layer.blob.clone(), layer.diff_id.clone())),
+                false => unpacks,
+            })
+            .collect();
+        fetched |= self.fetch_and_unpack(&ingest, &blobs, &work)?;
         let image = Fetched {
             name: self.name.clone(),
             manifest: received.digest.clone(),
@@ -119,14 +130,10 @@ impl Pull<'_> {
     }
 
     /// Fetches blobs, and unpacks layers while they arrive.
-    fn fetch_and_unpack(&self, ingest: &Ingest, blobs: &[Coming], layers: &[Layer]) -> Result<bool, Error> {
-        let mut missing: Vec<&Layer> =
-            layers.iter().filter(|layer| !self.store.has_layer(&layer.diff_id)).collect();
-        let mut seen = HashSet::new();
-        missing.retain(|layer| seen.insert(&layer.diff_id));
+    fn fetch_and_unpack(&self, ingest: &Ingest, blobs: &[Coming], layers: &[&Layer]) -> Result<bool, Error> {
         std::thread::scope(|scope| {
             let unpacking = scope.spawn(|| {
-                parallel::each(&missing, workers(), self.abandon, |layer| {
+                parallel::each(layers, workers(), self.abandon, |layer| {
                     let blob = blobs.iter().find(|blob| blob.wanted.digest == layer.blob);
                     blob.map_or(Ok(()), |blob| Ok(self.unpack(layer, &blob.arrival)?))
                 })

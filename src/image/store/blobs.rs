@@ -195,7 +195,8 @@ impl Blobs {
     pub(super) fn list(&self) -> Result<Vec<(String, u64)>, Error> {
         let mut blobs = Vec::new();
         for entry in fs::read_dir(&self.directory).map_err(Error::file("list", &self.directory))?.flatten() {
-            let length = entry.metadata().map_err(Error::file("look at", &entry.path()))?.len();
+            // One that goes while it is looked at is not there.
+            let Ok(length) = entry.metadata().map(|data| data.len()) else { continue };
             blobs.push((entry.file_name().to_string_lossy().into_owned(), length));
         }
         Ok(blobs)

@@ -16,6 +16,9 @@ pub struct CheckOptions {
     pub repair: bool,
     /// Whether unpacked layers are only looked for, and not compared.
     pub quick: bool,
+    /// Whether nobody may change the store meanwhile. Without it, what others do may look like damage; it takes as
+    /// long as everything that is there takes to read.
+    pub alone: bool,
 }
 
 /// What was found.
@@ -85,15 +88,17 @@ impl Store {
         in_use: &InUse,
         progress: &dyn Progress,
     ) -> Result<Report, Error> {
-        let _lock = options.repair.then(|| self.lock()).transpose()?;
+        let _lock = (options.repair || options.alone).then(|| self.lock()).transpose()?;
         let mut report = Report::default();
         let sound = self.check_blobs(options, progress, &mut report)?;
         let images = self.check_images(&sound, &mut report);
-        let layers = images.iter().flatten().map(|layer| (layer.diff_id.hex(), layer)).collect();
-        if !options.quick {
-            self.check_layers(options, in_use, &layers, progress, &mut report)?;
-            self.check_restated(options, in_use, &images, &mut report);
+        if options.quick {
+            return Ok(report);
         }
+        let images = self.check_diff_ids(images, &mut report);
+        let layers = images.iter().flatten().map(|layer| (layer.diff_id.hex(), layer)).collect();
+        self.check_layers(options, in_use, &layers, progress, &mut report)?;
+        self.check_restated(options, in_use, &images, &mut report);
         Ok(report)
     }
 
@@ -144,7 +149,7 @@ impl Store {
     }
 
     /// The layers of all images whose documents are sound, as far as their blobs are.
-    fn check_images(&self, sound: &HashSet<String>, report: &mut Report) -> Vec<Vec<Layer>> {
+    fn check_images(&self, sound: &HashSet<String>, report: &mut Report) -> Vec<(String, Vec<Layer>)> {
         let mut images = Vec::new();
         let entries = match index::read(&self.layout) {
             Ok(entries) => entries,
@@ -167,9 +172,50 @@ impl Store {
             for blob in blobs.iter().filter(|blob| !sound.contains(blob.hex())) {
                 report.find(&what, format!("lacks blob {blob}; pull or load it again"), false);
             }
-            images.push(of_image.into_iter().filter(|layer| sound.contains(layer.blob.hex())).collect());
+            let layers = of_image.into_iter().filter(|layer| sound.contains(layer.blob.hex())).collect();
+            images.push((what, layers));
         }
         images
+    }
+
+    /// Leaves the layers that are what their images say. The comparison with what is unpacked tells that of one blob
+    /// for each diff_id; others, and those of layers that are not unpacked, are looked at here.
+    fn check_diff_ids(&self, images: Vec<(String, Vec<Layer>)>, report: &mut Report) -> Vec<Vec<Layer>> {
+        let mut blobs: HashMap<Digest, HashSet<Digest>> = HashMap::new();
+        for layer in images.iter().flat_map(|(_, layers)| layers) {
+            blobs.entry(layer.diff_id.clone()).or_default().insert(layer.blob.clone());
+        }
+        let mut known: HashMap<(Digest, Digest), bool> = HashMap::new();
+        let mut sound = Vec::new();
+        for (what, layers) in images {
+            let mut of_image = Vec::new();
+            for layer in layers {
+                let single = blobs.get(&layer.diff_id).is_some_and(|blobs| blobs.len() == 1);
+                if single && self.unpacked.holds(&layer.diff_id) {
+                    of_image.push(layer);
+                    continue;
+                }
+                let pair = (layer.blob.clone(), layer.diff_id.clone());
+                let fits = match known.get(&pair) {
+                    Some(fits) => *fits,
+                    None => {
+                        let blob = self.blobs.reader(&layer.blob);
+                        blob.and_then(|blob| self.unpacked.verify_blob(&layer, blob)).is_ok()
+                    }
+                };
+                known.insert(pair, fits);
+                if fits {
+                    of_image.push(layer);
+                } else {
+                    let Layer { blob, diff_id, .. } = layer;
+                    let problem =
+                        format!("has layer {blob}, which is not what its config says ({diff_id}); remove it");
+                    report.find(&what, problem, false);
+                }
+            }
+            sound.push(of_image);
+        }
+        sound
     }
 
     fn check_layers(

@@ -4,6 +4,7 @@
 //! it is read, and all the rest removed, under the store's lock.
 use super::super::unpack::restated_name;
 use super::super::{Error, ImageName};
+use super::blobs::Staging;
 use super::index::{self, Entry};
 use super::{Store, lease, pick};
 use std::collections::HashSet;
@@ -50,7 +51,6 @@ impl Store {
             return Err(Error::InUse(name.to_owned()));
         }
         entries.retain(|entry| entry.name != gone.name || entry.digest != gone.digest);
-        index::write(&self.layout, &entries)?;
         let mut removed = self.collect(&entries, in_use, false)?;
         removed.images.push(gone.shown());
         Ok(removed)
@@ -67,37 +67,34 @@ impl Store {
         let stays =
             |entry: &Entry| in_use.images.contains(&entry.digest.to_string()) || !all && entry.name.is_some();
         let (kept, gone): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(stays);
-        if !dry_run && !gone.is_empty() {
-            index::write(&self.layout, &kept)?;
-        }
         let mut removed = self.collect(&kept, in_use, dry_run)?;
         removed.images = gone.iter().map(Entry::shown).collect();
         Ok(removed)
     }
 
-    /// Removes content that neither these images nor anybody else uses. The caller holds the lock.
+    /// Removes images but these, and content that neither they nor anybody else uses. The caller holds the lock.
     fn collect(&self, entries: &[Entry], in_use: &InUse, dry_run: bool) -> Result<Removed, Error> {
         let used = self.used(entries, in_use)?;
         let mut removed = Removed::default();
-        for (hex, bytes) in self.blobs.list()? {
-            if !used.contains(&hex) {
-                removed.blobs += 1;
-                removed.blob_bytes += bytes;
-                if !dry_run {
-                    self.blobs.remove(&hex)?;
-                }
+        // Layers first: they can be made again of blobs, and on a full disk they make room for the new index.
+        for hex in self.unpacked.list()?.into_iter().filter(|hex| !used.contains(hex)) {
+            if !dry_run {
+                self.unpacked.remove(&hex)?;
             }
-        }
-        for hex in self.unpacked.list()? {
-            if !used.contains(&hex) {
-                if !dry_run {
-                    self.unpacked.remove(&hex)?;
-                }
-                removed.layers.push(hex);
-            }
+            removed.layers.push(hex);
         }
         if !dry_run {
             self.unpacked.sweep()?;
+            Staging::sweep(&self.layout)?;
+            index::write(&self.layout, entries)?;
+            self.forget_provenance(&used);
+        }
+        for (hex, bytes) in self.blobs.list()?.into_iter().filter(|(hex, _)| !used.contains(hex)) {
+            removed.blobs += 1;
+            removed.blob_bytes += bytes;
+            if !dry_run {
+                self.blobs.remove(&hex)?;
+            }
         }
         Ok(removed)
     }
@@ -134,6 +131,10 @@ impl Store {
                 text: name.to_string(),
                 reason: format!("a new name cannot have a digest ({digest}); leave it out"),
             });
+        }
+        if name.repository().trim_start_matches("library/") == "sha256" {
+            let reason = "it looks like a digest; choose another name".to_owned();
+            return Err(Error::Reference { text: name.to_string(), reason });
         }
         let _lock = self.lock()?;
         let mut entries = index::read(&self.layout)?;

@@ -4,10 +4,10 @@ use super::super::archive::{self, Content, Files, Found, FoundLayer};
 use super::super::parallel::{self, Abandon};
 use super::super::progress::{BlobState, Progress};
 use super::super::unpack::{Done, Layer, Watched, workers};
-use super::super::{Error, ImageName, Policy, Source};
+use super::super::{Digest, Error, ImageName, Policy, Source};
 use super::blobs::{Incoming, Staged, Staging};
 use super::{Store, Summary};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -48,10 +48,12 @@ impl Store {
         let diff_ids = found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
         self.hold(&lease, diff_ids)?;
         self.unpacked.sweep()?;
-        let load = Load { store: self, files: &files, staging: &staging, unpack: options.unpack, progress };
+        let verified = self.verified()?;
+        let (files, staging) = (&files, &staging);
+        let load = Load { store: self, files, staging, unpack: options.unpack, verified, progress };
         let layers = load.layers(&found)?;
         for image in &mut found {
-            image.take(&layers, &files)?;
+            image.take(&layers, files)?;
         }
         found.iter().try_for_each(|image| self.admit(image, &options.policy))?;
         self.establish(&found, &lease)
@@ -66,6 +68,8 @@ struct Load<'a> {
     files: &'a Files<'a>,
     staging: &'a Staging,
     unpack: bool,
+    /// Blobs and diff_ids of which it is known that they belong together.
+    verified: HashSet<(Digest, Digest)>,
     progress: &'a dyn Progress,
 }
 
@@ -94,19 +98,24 @@ impl Load<'_> {
         let layer =
             Layer { diff_id: wanted.diff_id.clone(), blob: blob.clone(), compressed_bytes: wanted.size };
         let unpacks = self.unpack && !self.store.unpacked.holds(&layer.diff_id);
-        let staged = match self.files.content(&wanted.file)? {
+        let read = |staged: &Staged| {
+            let file = File::open(&staged.path).map_err(Error::file("open", &staged.path))?;
+            Ok(Watched::new(file, &layer, self.progress, abandon))
+        };
+        let (staged, done) = match self.files.content(&wanted.file)? {
             Content::Staged(staged) if unpacks => {
-                self.store.unpacked.unpack(&layer, || {
-                    let file = File::open(&staged.path).map_err(Error::file("open", &staged.path))?;
-                    Ok(Watched::new(file, &layer, self.progress, abandon))
-                })?;
-                staged
+                let done = self.store.unpacked.unpack(&layer, || read(&staged))?;
+                (staged, done)
             }
-            Content::Staged(staged) => staged,
+            Content::Staged(staged) => (staged, Done::WasThere),
             Content::New if unpacks => self.copy_and_unpack(wanted, &layer, abandon)?,
-            Content::New => self.copy(wanted, &layer, abandon)?,
+            Content::New => (self.copy(wanted, &layer, abandon)?, Done::WasThere),
         };
         wanted.check(&staged)?;
+        let is_verified = || self.verified.contains(&(staged.digest.clone(), layer.diff_id.clone()));
+        if done == Done::WasThere && self.store.unpacked.holds(&layer.diff_id) && !is_verified() {
+            self.store.unpacked.verify_blob(&layer, read(&staged)?)?;
+        }
         self.progress.event(&layer.event(if self.unpack { BlobState::Unpacked } else { BlobState::Done }));
         Ok(staged)
     }
@@ -121,7 +130,7 @@ impl Load<'_> {
         wanted: &FoundLayer,
         layer: &Layer,
         abandon: &Abandon,
-    ) -> Result<Staged, Error> {
+    ) -> Result<(Staged, Done), Error> {
         let copy = Mutex::new(None);
         let open = || {
             *copy.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.staging.begin()?);
@@ -130,14 +139,14 @@ impl Load<'_> {
         };
         match self.store.unpacked.unpack(layer, open) {
             // Another process had unpacked it; the blob is wanted all the same.
-            Ok(Done::WasThere) => self.copy(wanted, layer, abandon),
+            Ok(Done::WasThere) => Ok((self.copy(wanted, layer, abandon)?, Done::WasThere)),
             // A blob that is damaged says more than what became of it when it was unpacked.
             Err(error) => match self.copy(wanted, layer, abandon).and_then(|copy| wanted.check(&copy)) {
                 Err(mismatch @ Error::Mismatch { .. }) => Err(mismatch),
                 _ => Err(error),
             },
             Ok(Done::Unpacked) => match copy.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(copy) => Ok(copy.finish()),
+                Some(copy) => Ok((copy.finish(), Done::Unpacked)),
                 None => Err(Error::invalid(&wanted.what, "was not read")),
             },
         }

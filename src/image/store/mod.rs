@@ -25,6 +25,7 @@ use index::Entry;
 use ingest::Ingest;
 use lease::Lease;
 use rustix::fs::{FlockOperation, flock};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
@@ -161,13 +162,28 @@ impl Store {
         self.unpacked.holds(diff_id)
     }
 
-    /// Unpacks a layer from wherever its blob comes; `open` gives it from its start.
+    /// Unpacks a layer from wherever its blob comes; `open` gives it from its start. The blob of one that is there
+    /// is only verified.
     pub(in crate::image) fn unpack_layer<R: Read + Send>(
         &self,
         layer: &Layer,
         open: impl Fn() -> Result<R, Error>,
-    ) -> Result<Done, Error> {
-        self.unpacked.unpack(layer, open)
+    ) -> Result<(), Error> {
+        match self.unpacked.unpack(layer, &open)? {
+            Done::Unpacked => Ok(()),
+            Done::WasThere => self.unpacked.verify_blob(layer, open()?),
+        }
+    }
+
+    /// Blobs and the diff_ids of what they decompress to, of all images: they came in together.
+    pub(in crate::image) fn verified(&self) -> Result<HashSet<(Digest, Digest)>, Error> {
+        let mut pairs = HashSet::new();
+        for entry in index::read(&self.layout)? {
+            // What an image that is damaged says counts for nothing.
+            let layers = self.read(&entry).and_then(|image| image.layers()).unwrap_or_default();
+            pairs.extend(layers.into_iter().map(|layer| (layer.blob, layer.diff_id)));
+        }
+        Ok(pairs)
     }
 
     /// Makes an image of blobs that have arrived.
@@ -260,6 +276,9 @@ fn pick<'a>(entries: &'a [Entry], name: &str) -> Result<&'a Entry, Error> {
         && let Some(found) = entries.iter().find(|entry| entry.name.as_ref() == Some(&wanted))
     {
         return Ok(found);
+    }
+    if name.trim().is_empty() {
+        return Err(Error::Reference { text: name.to_owned(), reason: "it is empty".to_owned() });
     }
     // In NAME@DIGEST and NAME:TAG@DIGEST the digest decides.
     let name_or_digest = name.rsplit_once('@').map_or(name, |(_, digest)| digest);

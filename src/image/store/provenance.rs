@@ -53,8 +53,7 @@ impl Store {
             .map_err(|error| Error::invalid(path.display().to_string(), format!("is malformed: {error}")))
     }
 
-    /// Notes where an image came from, beside other names of the same manifest, and forgets images that are
-    /// gone. The caller holds the store's lock.
+    /// Notes where an image came from, beside other names of the same manifest. The caller holds the store's lock.
     fn note(&self, manifest: &Digest, mut provenance: Provenance) -> Result<(), Error> {
         let directory = self.provenance();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
@@ -70,18 +69,18 @@ impl Store {
         record.entries.push(provenance);
         let bytes = serde_json::to_vec(&record)
             .map_err(|error| Error::invalid("the provenance of an image", error.to_string()))?;
-        let file_name = |digest: &Digest| format!("{}.json", digest.hex());
-        index::replace(&directory.join(file_name(manifest)), &bytes)?;
-        let images = index::read(&self.layout)?;
-        let kept: HashSet<String> =
-            images.iter().map(|entry| &entry.digest).chain([manifest]).map(file_name).collect();
-        for entry in fs::read_dir(&directory).map_err(Error::file("list", &directory))?.flatten() {
-            if !kept.contains(&*entry.file_name().to_string_lossy()) {
+        index::replace(&directory.join(format!("{}.json", manifest.hex())), &bytes)
+    }
+
+    /// Forgets where images came from that are gone. The caller holds the store's lock.
+    pub(super) fn forget_provenance(&self, kept: &HashSet<String>) {
+        for entry in fs::read_dir(self.provenance()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !name.to_string_lossy().strip_suffix(".json").is_some_and(|hex| kept.contains(hex)) {
                 // What stays of an image that is gone is asked by nobody.
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(())
     }
 
     /// Asks the policy whether an image of an archive may come in. Of one that has no manifest yet, nothing that

@@ -20,7 +20,7 @@ pub(super) use restate::restated_name;
 
 use super::compression::Window;
 use super::digest::Hashing;
-use super::layer::{Limits, Whiteouts, apply, layer_guard};
+use super::layer::{Guard, Guarded, Limits, Whiteouts, apply, layer_guard};
 use super::parallel::{self, Abandon};
 use super::progress::{BlobState, Event, Progress};
 use super::store::blobs::Blobs;
@@ -32,6 +32,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use stream::Chunks;
 
 /// Layers at once. Their memory adds up, and more than the processors can feed gain nothing.
 const WORKERS_LIMIT: usize = 4;
@@ -61,13 +62,29 @@ impl Layer {
         whiteouts: Whiteouts,
         limits: Limits,
     ) -> Result<(), Error> {
+        self.pass(source, window, limits, |stream, guard| apply(stream, root, whiteouts, guard))
+    }
+
+    /// Only verifies the diff_id.
+    fn verify(&self, source: impl Read + Send, limits: Limits) -> Result<(), Error> {
+        self.pass(source, Window::Large, limits, |_, _| Ok(()))
+    }
+
+    /// Passes the layer's stream, what `walk` leaves of it too, and verifies its diff_id.
+    fn pass(
+        &self,
+        source: impl Read + Send,
+        window: Window,
+        limits: Limits,
+        walk: impl FnOnce(&mut Guarded<Hashing<&mut Chunks>>, &Guard) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let what = format!("layer {}", self.blob);
-        let unreadable = |error: io::Error| Error::invalid(&what, format!("cannot be decompressed: {error}"));
         let guard = layer_guard(limits.for_compressed(self.compressed_bytes));
         stream::decompressing(source, window, |chunks| {
             let mut stream = guard.stream(Hashing::new(chunks));
-            apply(&mut stream, root, whiteouts, &guard).map_err(|error| within(error, &what))?;
-            io::copy(&mut stream, &mut io::sink()).map_err(unreadable)?;
+            walk(&mut stream, &guard)
+                .and_then(|()| io::copy(&mut stream, &mut io::sink()).map_err(Error::Unreadable))
+                .map_err(|error| within(error, &what))?;
             let (found, _) = stream.into_inner().finish();
             if found == self.diff_id {
                 return Ok(());
@@ -105,6 +122,9 @@ fn within(error: Error, layer: &str) -> Error {
         Error::Unreadable(error) if Window::is_exceeded(&error) => Error::Window { what: layer.to_owned() },
         Error::Unreadable(error) => Error::invalid(layer, format!("cannot be read: {error}")),
         Error::Invalid { what, reason } => Error::Invalid { what: format!("{what} of {layer}"), reason },
+        Error::File { action, path, source } => {
+            Error::File { action, path: format!("{path} of {layer}"), source }
+        }
         error => error,
     }
 }
@@ -203,6 +223,13 @@ impl Unpacked {
             }
             done => done,
         }
+    }
+
+    /// Whether a blob is that of a layer which was unpacked from another one: that the layer is there says nothing
+    /// of the blob.
+    pub(super) fn verify_blob(&self, layer: &Layer, source: impl Read + Send) -> Result<(), Error> {
+        let _alone = self.windows.write();
+        layer.verify(source, self.limits)
     }
 
     /// Compares a layer with what its blob unpacks to, and replaces it where that differs and is wanted.
