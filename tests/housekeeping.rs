@@ -346,3 +346,23 @@ fn names_that_mislead_are_refused() {
     scratch.wharf(["history", ""]).fails_with(&["empty"]);
     scratch.assert_clean();
 }
+
+#[test]
+fn an_index_that_is_damaged_is_made_again_of_the_images_that_are_there() {
+    common::require_root!();
+    let scratch = Scratch::new("index");
+    load(&scratch, "one", "1");
+    load(&scratch, "team/two", "22");
+    let index = scratch.root().join("images/index.json");
+    for damage in ["", "{", "{\"schemaVersion\": 2}"] {
+        fs::write(&index, damage).expect("write");
+        scratch.wharf(["images"]).fails_with(&["index.json", "fsck --repair"]);
+        scratch.wharf(["fsck"]).exits(1);
+        scratch.wharf(["fsck", "--repair"]).ok();
+        let mut found = images(&scratch);
+        found.sort();
+        assert_eq!(found, [("one:latest".into(), true), ("team/two:latest".into(), true)]);
+        scratch.wharf(["fsck"]).ok();
+    }
+    scratch.assert_clean();
+}

@@ -29,7 +29,7 @@ impl Df {
             row("partial downloads", usage.store.partial),
             row("instances", usage.instances),
         ];
-        print_table(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows)?;
+        print_table(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], &rows)?;
         Ok(0)
     }
 }

@@ -28,8 +28,8 @@ impl History {
             print_json(&steps)?;
             return Ok(0);
         }
-        let rows = steps.iter().map(|step| self.row(step)).collect();
-        print_table(&["CREATED", "CREATED BY", "LAYER", "SIZE", "COMMENT"], rows)?;
+        let rows: Vec<_> = steps.iter().map(|step| self.row(step)).collect();
+        print_table(&["CREATED", "CREATED BY", "LAYER", "SIZE", "COMMENT"], &rows)?;
         Ok(0)
     }
 

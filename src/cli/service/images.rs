@@ -19,8 +19,8 @@ impl Images {
             print_json(&images)?;
             return Ok(0);
         }
-        let rows = images.iter().map(row).collect();
-        print_table(&["IMAGE", "DIGEST", "PLATFORM", "CREATED", "SIZE"], rows)?;
+        let rows: Vec<_> = images.iter().map(row).collect();
+        print_table(&["IMAGE", "DIGEST", "PLATFORM", "CREATED", "SIZE"], &rows)?;
         Ok(0)
     }
 }

@@ -65,7 +65,7 @@ impl Ps {
             return print_json(rows);
         }
         let header = ["NAME", "IMAGE", "STATUS", "PID", "RESTARTS", "ADDRESS", "PORTS", "CREATED"];
-        print_table(&header, rows.iter().map(columns).collect())
+        print_table(&header, &rows.iter().map(columns).collect::<Vec<_>>())
     }
 }
 

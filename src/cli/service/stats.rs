@@ -90,7 +90,7 @@ impl StatsCommand {
             write!(std::io::stdout(), "\x1b[H\x1b[J")?;
         }
         let header = ["NAME", "CPU %", "MEMORY", "LIMIT", "MEM %", "PIDS", "READ", "WRITTEN", "OOM KILLS"];
-        print_table(&header, rows.iter().map(columns).collect())
+        print_table(&header, &rows.iter().map(columns).collect::<Vec<_>>())
     }
 }
 

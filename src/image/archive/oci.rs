@@ -77,7 +77,7 @@ fn image(
     let what = format!("manifest {} of {}", staged.digest, files.what);
     let bytes = files.document(&blob_name(descriptor)?)?;
     let document = Document::parse(&bytes, &what)?;
-    document.check_called(&descriptor.media_type().to_string(), &what)?;
+    document.check_called(descriptor.media_type().as_ref(), &what)?;
     let manifest = match document {
         Document::Manifest(manifest) => manifest,
         Document::Index(_) if depth >= DEPTH_LIMIT => {

@@ -91,6 +91,12 @@ impl Store {
         let _lock = (options.repair || options.alone).then(|| self.lock()).transpose()?;
         let mut report = Report::default();
         let sound = self.check_blobs(options, progress, &mut report)?;
+        if let (true, Err(error)) = (options.repair, index::read(&self.layout)) {
+            let count = self.rebuild_index(&sound)?;
+            let problem =
+                format!("{error}; put aside as index.json.damaged, {count} images found among the blobs");
+            report.find("index.json", problem, true);
+        }
         let images = self.check_images(&sound, &mut report);
         if options.quick {
             return Ok(report);
@@ -154,7 +160,7 @@ impl Store {
         let entries = match index::read(&self.layout) {
             Ok(entries) => entries,
             Err(error) => {
-                report.find("index.json", error.to_string(), false);
+                report.find("index.json", format!("{error}; use --repair"), false);
                 return images;
             }
         };

@@ -86,9 +86,14 @@ pub(super) fn read(layout: &Path) -> Result<Vec<Entry>, Error> {
             file.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).map_err(Error::file("read", &path))?;
         }
     }
-    match Document::parse(&bytes, &path.display().to_string())? {
-        Document::Index(index) => index.manifests().iter().map(Entry::of).collect(),
-        Document::Manifest(_) => Err(Error::invalid(path.display().to_string(), "is no index")),
+    let damaged = |reason: String| {
+        let reason = format!("{reason}; wharf fsck --repair makes a new one of the images that are there");
+        Error::invalid(path.display().to_string(), reason)
+    };
+    match Document::parse(&bytes, "it") {
+        Ok(Document::Index(index)) => index.manifests().iter().map(Entry::of).collect(),
+        Ok(Document::Manifest(_)) => Err(damaged("is no index".to_owned())),
+        Err(error) => Err(damaged(format!("is damaged ({error})"))),
     }
 }
 

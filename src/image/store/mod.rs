@@ -13,6 +13,7 @@ pub(in crate::image) mod ingest;
 mod lease;
 mod load;
 mod provenance;
+mod rebuild;
 
 use super::bundle;
 use super::layer::Limits;

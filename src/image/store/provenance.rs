@@ -53,6 +53,12 @@ impl Store {
             .map_err(|error| Error::invalid(path.display().to_string(), format!("is malformed: {error}")))
     }
 
+    /// Names that a manifest came with, as far as they are known.
+    pub(super) fn names_noted(&self, manifest: &Digest) -> Vec<String> {
+        let record = self.record(manifest).unwrap_or_default();
+        record.entries.into_iter().filter_map(|entry| entry.name).collect()
+    }
+
     /// Notes where an image came from, beside other names of the same manifest. The caller holds the store's lock.
     fn note(&self, manifest: &Digest, mut provenance: Provenance) -> Result<(), Error> {
         let directory = self.provenance();
