@@ -78,7 +78,7 @@ TOOLS = {
     "`wharf load LAYOUT.tar`": (WHARF, wharf("load", "--quiet", ARCHIVE)),
     "`wharf load LAYOUT/`": (WHARF, wharf("load", "--quiet", LAYOUT)),
     "`wharf load --no-unpack LAYOUT.tar`": (WHARF, wharf("load", "--quiet", "--no-unpack", ARCHIVE)),
-    "`umoci unpack`, of a layout": ("umoci", lambda place: run(["umoci", "unpack", "--image", f"{LAYOUT}:bench", place / "bundle"])),
+    "`umoci unpack`, of a layout": ("umoci", lambda place: run(["umoci", "unpack", "--image", f"{LAYOUT}:bench:latest", place / "bundle"])),
     "`podman load`": ("podman", lambda place: run(["podman", "--root", place / "root", "--runroot", place / "run", "--storage-driver",
                                                     "overlay", "load", "--quiet", "--input", ARCHIVE])),
     "`ctr images import`": ("ctr", ctr),
