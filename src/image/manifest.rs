@@ -1,7 +1,10 @@
 //! Documents of an image: manifests, indexes and configurations. Both media type families,
 //! OCI's and Docker's, are read; what is neither is named in the error.
+use super::compression::Compression;
+use super::store::blobs::Staged;
 use super::{Digest, Error, Platform};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use serde_json::{Value, json};
 
 /// No document that wharf keeps in memory may be larger; image-spec suggests 4 MiB for registries.
 pub(super) const DOCUMENT_LIMIT: u64 = 8 << 20;
@@ -24,6 +27,31 @@ const LAYERS: &[&str] = &[
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
+
+/// Media types of what is made here: image-spec media-types.md.
+pub(super) const MANIFEST: &str = MANIFESTS[0];
+const CONFIG: &str = CONFIGS[0];
+
+/// The media type of a layer.
+pub(super) fn layer_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    }
+}
+
+/// The descriptor of a blob.
+pub(super) fn describe(media_type: &str, blob: &Staged) -> Value {
+    json!({ "mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size })
+}
+
+/// A manifest over a config and layers that have their descriptors.
+pub(super) fn manifest_of(config: &Staged, layers: &[Value]) -> Value {
+    json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "config": describe(CONFIG, config), "layers": layers,
+    })
+}
 
 /// A document that a descriptor leads to.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! docker-archives, as `docker save` and `podman save` write them: manifest.json, a config and layers
 //! for each image. The store gets an OCI manifest over the same blobs.
 use super::super::compression::{Compression, decompressed};
-use super::super::manifest::{check_layer_count, parse_config};
+use super::super::manifest::{MANIFEST, check_layer_count, describe, layer_type, manifest_of, parse_config};
 use super::super::policy::Origin;
 use super::super::store::blobs::Staged;
 use super::super::{Error, ImageName, Platform};
@@ -9,8 +9,6 @@ use super::files::Files;
 use super::{Found, FoundLayer, Manifest};
 use serde::Deserialize;
 use std::fs::File;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -68,27 +66,13 @@ fn image(files: &Files<'_>, item: &Item, name: Option<ImageName>, origin: &Origi
 
 /// An OCI manifest over the archive's blobs.
 pub(super) fn manifest(files: &Files<'_>, config: &Staged, layers: &[Staged]) -> Result<Staged, Error> {
-    let descriptors: Result<Vec<_>, Error> =
-        layers.iter().map(|layer| Ok(descriptor(layer_type(layer)?, layer))).collect();
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": descriptor("application/vnd.oci.image.config.v1+json", config),
-        "layers": descriptors?,
-    });
-    files.stage_bytes(manifest.to_string().as_bytes())
+    let layers: Result<Vec<_>, Error> =
+        layers.iter().map(|layer| Ok(describe(layer_type(compression_of(layer)?), layer))).collect();
+    files.stage_bytes(manifest_of(config, &layers?).to_string().as_bytes())
 }
 
-fn descriptor(media_type: &str, blob: &Staged) -> serde_json::Value {
-    serde_json::json!({ "mediaType": media_type, "digest": blob.digest.to_string(), "size": blob.size })
-}
-
-fn layer_type(layer: &Staged) -> Result<&'static str, Error> {
+fn compression_of(layer: &Staged) -> Result<Compression, Error> {
     let file = File::open(&layer.path).map_err(Error::file("open", &layer.path))?;
     let (compression, _) = decompressed(file).map_err(Error::file("read", &layer.path))?;
-    Ok(match compression {
-        Compression::None => "application/vnd.oci.image.layer.v1.tar",
-        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-    })
+    Ok(compression)
 }

@@ -13,6 +13,7 @@ pub(super) use files::{Content, Files};
 pub(super) use oci::REF_NAME;
 pub use save::{Destination, SaveFormat, SaveOptions, save};
 
+use super::manifest::MANIFEST;
 use super::policy::Origin;
 use super::store::blobs::Staged;
 use super::{Digest, Error, ImageName, Source};
@@ -76,6 +77,18 @@ fn check(what: &str, digest: &Digest, size: u64, staged: &Staged) -> Result<(), 
 }
 
 impl Found {
+    /// An image of documents that were made here: it comes from nowhere but a tree or tar of files.
+    pub(super) fn made(name: Option<ImageName>, manifest: Staged, config: Staged, layer: Staged) -> Self {
+        Self {
+            name,
+            origin: Origin::archive("tarball", None),
+            manifest: Manifest::Staged(manifest),
+            media_type: MANIFEST.to_owned(),
+            layers: Vec::new(),
+            blobs: vec![config, layer],
+        }
+    }
+
     /// Completes the image with layers that have been brought in, by the names of their files.
     pub(super) fn take(&mut self, layers: &HashMap<String, Staged>, files: &Files<'_>) -> Result<(), Error> {
         let find =

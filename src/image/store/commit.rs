@@ -1,9 +1,10 @@
 //! `wharf commit`: an image of another one and what an instance of it has written.
-use super::super::archive::{Found, Manifest};
+use super::super::archive::Found;
+use super::super::compression::Compression;
 use super::super::config::apply_changes;
 use super::super::digest::Hashing;
 use super::super::layer;
-use super::super::policy::Origin;
+use super::super::manifest::{MANIFEST, describe, layer_type, manifest_of};
 use super::super::upper::UpperDirectory;
 use super::super::{Error, ImageName};
 use super::blobs::{Staged, Staging};
@@ -14,10 +15,6 @@ use flate2::write::GzEncoder;
 use oci_spec::image::{Descriptor, ImageConfiguration, MediaType};
 use serde_json::{Map, Value, json};
 use std::time::SystemTime;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// What a new image is made of.
 #[derive(Debug)]
@@ -57,8 +54,9 @@ impl Store {
         let parent = self.entry_of(commit.parent)?;
         self.hold(&lease, [&parent.digest])?;
         let parent = self.whole(&lease, &parent)?;
+        let mut config = self.raw_config(&parent)?;
         // What is wrong with the changes is told before anything is read.
-        let process = self.process(&parent, commit.changes)?;
+        change_process(&mut config, &parent, commit.changes)?;
         let mut gzip = GzEncoder::new(staging.begin()?, flate2::Compression::default());
         let (diff_id, _) = layer::write(commit.upper, Hashing::new(&mut gzip))?.finish();
         let layer = gzip.finish().map_err(unwritable)?.finish();
@@ -68,17 +66,10 @@ impl Store {
                 format!("{reason} while it was read; nothing was committed"),
             ));
         }
-        let config = self.config(&parent, commit, &diff_id.to_string(), process)?;
-        let config = stage_json(&staging, &config)?;
+        add_layer(&mut config, &parent, commit, &diff_id.to_string());
+        let config = stage_json(&staging, &Value::Object(config))?;
         let manifest = stage_json(&staging, &manifest(&parent, &config, &layer))?;
-        let found = Found {
-            name: Some(commit.name.clone()),
-            origin: Origin::archive("tarball", None),
-            manifest: Manifest::Staged(manifest),
-            media_type: MANIFEST.to_owned(),
-            layers: Vec::new(),
-            blobs: vec![config, layer],
-        };
+        let found = Found::made(Some(commit.name.clone()), manifest, config, layer);
         Ok(self.establish(&[found], &lease)?.remove(0))
     }
 
@@ -109,62 +100,50 @@ impl Store {
             Error::invalid(format!("the config of {}", parent.reference), format!("is malformed: {error}"))
         })
     }
+}
 
-    /// The member `config` of the configuration with its changes.
-    fn process(&self, parent: &Image, changes: &[String]) -> Result<Value, Error> {
-        let mut process = self.raw_config(parent)?.remove("config").unwrap_or_default();
-        let mut changed = parent.config.clone();
-        apply_changes(&mut changed, changes)?;
-        let member = |config: &ImageConfiguration| match json!(config.config()) {
-            Value::Object(member) => member,
-            _ => Map::new(),
-        };
-        let (before, after) = (member(&parent.config), member(&changed));
-        if !process.is_object() {
-            process = json!({});
-        }
-        if let Value::Object(process) = &mut process {
-            process.retain(|key, _| after.contains_key(key) || !before.contains_key(key));
-            process.extend(after);
-        }
-        Ok(process)
-    }
+/// Changes the member `config` of a configuration; what no specification knows stays.
+fn change_process(config: &mut Map<String, Value>, parent: &Image, changes: &[String]) -> Result<(), Error> {
+    let mut changed = parent.config.clone();
+    apply_changes(&mut changed, changes)?;
+    let member = |config: &ImageConfiguration| match json!(config.config()) {
+        Value::Object(member) => member,
+        _ => Map::new(),
+    };
+    let (before, after) = (member(&parent.config), member(&changed));
+    let mut process = match config.remove("config") {
+        Some(Value::Object(process)) => process,
+        _ => Map::new(),
+    };
+    process.retain(|key, _| after.contains_key(key) || !before.contains_key(key));
+    process.extend(after);
+    config.insert("config".to_owned(), Value::Object(process));
+    Ok(())
+}
 
-    /// The parent's configuration with all it says, also what no specification knows.
-    fn config(
-        &self,
-        parent: &Image,
-        commit: &Commit<'_>,
-        diff_id: &str,
-        process: Value,
-    ) -> Result<Value, Error> {
-        let mut config = self.raw_config(parent)?;
-        let created = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let mut history = json!({ "created": created, "created_by": commit.created_by });
-        for (key, text) in [("author", commit.author), ("comment", commit.message)] {
-            history.as_object_mut().zip(text).map(|(entry, text)| entry.insert(key.to_owned(), json!(text)));
-        }
-        config.insert("created".to_owned(), json!(created));
-        if let Some(author) = commit.author {
-            config.insert("author".to_owned(), json!(author));
-        }
-        let mut diff_ids = parent.config.rootfs().diff_ids().clone();
-        diff_ids.push(diff_id.to_owned());
-        config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
-        let mut entries = config.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
-        entries.push(history);
-        config.insert("history".to_owned(), Value::Array(entries));
-        config.insert("config".to_owned(), process);
-        Ok(Value::Object(config))
+/// Says in a configuration that there is one more layer, and how it came about.
+fn add_layer(config: &mut Map<String, Value>, parent: &Image, commit: &Commit<'_>, diff_id: &str) {
+    let created = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    let mut history = json!({ "created": created, "created_by": commit.created_by });
+    for (key, text) in [("author", commit.author), ("comment", commit.message)] {
+        history.as_object_mut().zip(text).map(|(entry, text)| entry.insert(key.to_owned(), json!(text)));
     }
+    config.insert("created".to_owned(), json!(created));
+    if let Some(author) = commit.author {
+        config.insert("author".to_owned(), json!(author));
+    }
+    let mut diff_ids = parent.config.rootfs().diff_ids().clone();
+    diff_ids.push(diff_id.to_owned());
+    config.insert("rootfs".to_owned(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    let mut entries = config.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
+    entries.push(history);
+    config.insert("history".to_owned(), Value::Array(entries));
 }
 
 fn manifest(parent: &Image, config: &Staged, layer: &Staged) -> Value {
-    let descriptor = |kind: &str, blob: &Staged| json!({ "mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size });
-    let mut layers: Vec<Value> =
-        parent.manifest.layers().iter().map(|layer| json!(in_oci_words(layer))).collect();
-    layers.push(descriptor(LAYER, layer));
-    json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(CONFIG, config), "layers": layers })
+    let parents = parent.manifest.layers().iter().map(|layer| json!(in_oci_words(layer)));
+    let layers: Vec<Value> = parents.chain([describe(layer_type(Compression::Gzip), layer)]).collect();
+    manifest_of(config, &layers)
 }
 
 /// The same layer in a manifest of OCI's, which readers want to be of one family.

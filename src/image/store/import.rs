@@ -2,29 +2,26 @@
 //!
 //! The stream is read once. While it passes, its digests are taken, it is walked as tar, and it is written
 //! to the staging area: as it came where it is compressed, and through gzip where it is not.
-use super::super::archive::{Found, Manifest};
+use super::super::archive::Found;
 use super::super::compression::{Compression, decompressed};
 use super::super::config::apply_changes;
 use super::super::digest::Hashing;
 use super::super::layer::{Guard, Limits};
-use super::super::policy::{Origin, Policy};
+use super::super::manifest::{describe, layer_type, manifest_of};
+use super::super::policy::Policy;
 use super::super::{Digest, Error, ImageName, Platform, Source};
 use super::blobs::{Staged, Staging};
 use super::{Store, Summary};
 use oci_spec::image::{History, ImageConfiguration, RootFs};
-use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::time::SystemTime;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const BUFFER: usize = 256 << 10;
 /// tar(5): an archive ends with two blocks of zeros.
 const END_OF_ARCHIVE: u64 = 1024;
 /// Nothing is known of the compressed size while it streams.
 const BYTES_LIMIT: u64 = 256 << 30;
-const ENTRIES_LIMIT: u64 = 2_000_000;
 
 /// What is imported, and what the image is to say.
 #[derive(Debug, Clone)]
@@ -72,7 +69,7 @@ impl Store {
         let diff_ids = vec![layer.diff_id.to_string()];
         configuration.set_rootfs(rootfs(diff_ids));
         configuration.set_history(Some(vec![history(import, &what)]));
-        let found = describe(import.name.clone(), &configuration, layer.blob, layer.compression, &staging)?;
+        let found = image_of(import.name.clone(), &configuration, layer.blob, layer.compression, &staging)?;
         self.admit(&found, policy)?;
         let image = self.establish(&[found], &lease)?.remove(0);
         Ok(Imported { image, compression: layer.compression })
@@ -106,7 +103,7 @@ fn history(import: &Import, what: &str) -> History {
 }
 
 /// Stages the documents of an image of one layer.
-fn describe(
+fn image_of(
     name: Option<ImageName>,
     configuration: &ImageConfiguration,
     layer: Staged,
@@ -118,27 +115,9 @@ fn describe(
         .map_err(|error| Error::invalid("the image's config", error.to_string()))?
         .to_string();
     let config = staging.stage(text.as_bytes(), "the config")?;
-    let kind = match compression {
-        Compression::None => "application/vnd.oci.image.layer.v1.tar",
-        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-    };
-    let descriptor = |kind: &str, blob: &Staged| json!({ "mediaType": kind, "digest": blob.digest.to_string(), "size": blob.size });
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST,
-        "config": descriptor(CONFIG, &config), "layers": [descriptor(kind, &layer)],
-    });
+    let manifest = manifest_of(&config, &[describe(layer_type(compression), &layer)]);
     let manifest = staging.stage(manifest.to_string().as_bytes(), "the manifest")?;
-    let manifest = Manifest::Staged(manifest);
-    let origin = Origin::archive("tarball", None);
-    Ok(Found {
-        name,
-        origin,
-        manifest,
-        media_type: MANIFEST.to_owned(),
-        layers: Vec::new(),
-        blobs: vec![config, layer],
-    })
+    Ok(Found::made(name, manifest, config, layer))
 }
 
 /// A layer that has been read to its end.
@@ -181,7 +160,8 @@ impl Layer {
 /// Reads a stream to its end, as tar.
 fn walk(stream: &mut impl Read, what: &str) -> Result<(), Error> {
     let unreadable = |error: io::Error| unreadable(what, &error);
-    let guard = Guard::new(Limits { bytes: Some(BYTES_LIMIT), entries: ENTRIES_LIMIT }, "");
+    let limits = Limits { bytes: Some(BYTES_LIMIT), ..Limits::default() };
+    let guard = Guard::new(limits, "");
     let mut ending = Ending { inner: guard.stream(stream), zeros: 0 };
     let mut archive = tar::Archive::new(&mut ending);
     let mut entries = archive.entries().map_err(unreadable)?;
@@ -189,8 +169,8 @@ fn walk(stream: &mut impl Read, what: &str) -> Result<(), Error> {
         guard.expect_headers();
         let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(unreadable)?;
-        if count >= ENTRIES_LIMIT {
-            return Err(Error::invalid(what, format!("has more than {ENTRIES_LIMIT} entries")));
+        if count >= limits.entries {
+            return Err(Error::invalid(what, format!("has more than {} entries", limits.entries)));
         }
         guard.expect_content();
         io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
