@@ -14,6 +14,7 @@ mod config;
 mod digest;
 mod error;
 mod layer;
+mod lock;
 mod manifest;
 mod overlay;
 mod parallel;

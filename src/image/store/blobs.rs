@@ -1,10 +1,10 @@
 //! Blobs by digest: `blobs/sha256/HEX` of the store's OCI layout. A blob is staged first, its digest taken
 //! while it is written, and takes its name only when everything about it is known to be right.
 use super::super::digest::Hashing;
+use super::super::lock::{is_free, lock};
 use super::super::manifest::DOCUMENT_LIMIT;
 use super::super::{Digest, Error};
 use super::random_name;
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -33,18 +33,17 @@ impl Staging {
     pub(super) fn new(store: &Path) -> Result<Self, Error> {
         let directory = store.join(format!("{STAGING}{}", random_name()?));
         fs::DirBuilder::new().mode(0o700).create(&directory).map_err(Error::file("create", &directory))?;
-        let lock = File::open(&directory).map_err(Error::file("open", &directory))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| Error::file("lock", &directory)(errno.into()))?;
-        Ok(Self { directory, _lock: lock })
+        let held = File::open(&directory).map_err(Error::file("open", &directory))?;
+        lock(&held, &directory)?;
+        Ok(Self { directory, _lock: held })
     }
 
     /// Removes those that killed loads left behind. The caller holds the store's lock.
     pub(super) fn sweep(store: &Path) -> Result<(), Error> {
         for entry in fs::read_dir(store).map_err(Error::file("list", store))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(STAGING)
-                && let Ok(lock) = File::open(entry.path())
-                && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && let Ok(directory) = File::open(entry.path())
+                && is_free(&directory)
             {
                 // A leftover that cannot be removed is in nobody's way.
                 let _ = fs::remove_dir_all(entry.path());

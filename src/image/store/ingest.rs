@@ -4,13 +4,13 @@
 //! `HEX.partial` is being written by whoever holds the lock on it. `HEX` is complete and verified, is never
 //! written again, and takes its place among the blobs when all of an image is there. Neither is ever taken
 //! for part of an image, so a removal of images need not know of them.
+use super::super::lock::{is_free, is_still, lock};
 use super::super::unpack::Arrival;
 use super::super::{Digest, Error};
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,11 +63,10 @@ impl Ingest {
             let mut options = File::options();
             let file = options.read(true).append(true).create(true).mode(0o600).open(&path);
             let file = file.map_err(Error::file("open", &path))?;
-            let operation =
-                if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-            match flock(&file, operation) {
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Claim::Busy),
-                locked => locked.map_err(|errno| Error::file("lock", &path)(errno.into()))?,
+            if wait {
+                lock(&file, &path)?;
+            } else if !is_free(&file) {
+                return Ok(Claim::Busy);
             }
             // Whoever held the lock may have finished the file, or removed it.
             if is_still(&file, &path) && !self.complete(digest).exists() {
@@ -85,13 +84,6 @@ impl Ingest {
     }
 }
 
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
-}
-
 /// A file that cannot be looked at or removed is in nobody's way.
 fn remove_if_abandoned(path: &Path) {
     let age = fs::metadata(path).and_then(|data| data.modified()).map(|at| at.elapsed().unwrap_or_default());
@@ -99,7 +91,7 @@ fn remove_if_abandoned(path: &Path) {
         return;
     }
     let Ok(file) = File::open(path) else { return };
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    if is_free(&file) {
         let _ = fs::remove_file(path);
     }
 }

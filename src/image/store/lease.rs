@@ -3,9 +3,9 @@
 //! A lease is a file `.lease-RANDOM` of digests, locked by the process that wrote it. A digest is written
 //! down, under the store's lock, before one looks whether its content is there. The kernel ends the lock with
 //! the process, so a killed one leaves nothing that holds anything.
+use super::super::lock::{is_free, lock};
 use super::super::{Digest, Error};
 use super::random_name;
-use rustix::fs::{FlockOperation, flock};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -27,8 +27,7 @@ impl Lease {
         let path = layout.join(format!("{PREFIX}{}", random_name()?));
         let file = File::options().append(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(Error::file("create", &path))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|errno| Error::file("lock", &path)(errno.into()))?;
+        lock(&file, &path)?;
         Ok(Self { file, path })
     }
 
@@ -63,7 +62,7 @@ pub(super) fn held(layout: &Path) -> Result<HashSet<String>, Error> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened.map_err(Error::file("open", &path))?,
         };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if is_free(&file) {
             let _ = fs::remove_file(&path);
             continue;
         }

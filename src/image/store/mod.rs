@@ -17,6 +17,7 @@ mod rebuild;
 
 use super::bundle;
 use super::layer::Limits;
+use super::lock::lock;
 use super::manifest::{Document, digest_of, parse_config};
 use super::progress::Progress;
 use super::unpack::{Done, Layer, Unpacked};
@@ -25,7 +26,6 @@ use blobs::Blobs;
 use index::Entry;
 use ingest::Ingest;
 use lease::Lease;
-use rustix::fs::{FlockOperation, flock};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
@@ -103,8 +103,7 @@ impl Store {
         let path = self.layout.join(".lock");
         let file =
             File::options().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
-        flock(&file, FlockOperation::LockExclusive)
-            .map_err(|errno| Error::file("lock", &path)(errno.into()))?;
+        lock(&file, &path)?;
         Ok(file)
     }
 

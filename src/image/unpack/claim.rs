@@ -1,12 +1,12 @@
 //! A layer's directory while it is being made: `.unpacking-HEX`, ours alone for as long as we hold the lock
 //! on it. The kernel ends the lock with the process, so what a killed one left is known for what it is.
+use super::super::lock::{self, is_free, is_still};
 use super::super::store::random_name;
 use super::super::{Digest, Error};
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const UNPACKING: &str = ".unpacking-";
@@ -33,7 +33,7 @@ impl Claim {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 made => made.map_err(Error::file("create", &path))?,
             }
-            let Some(directory) = lock(&path)? else { continue };
+            let Some(directory) = open_locked(&path)? else { continue };
             if done.exists() {
                 // The place was free because the other process had just finished.
                 let _ = fs::remove_dir(&path);
@@ -53,7 +53,7 @@ impl Claim {
             let path = layers.join(format!("{UNPACKING}{}", random_name()?));
             let made = fs::DirBuilder::new().mode(0o755).create(&path);
             made.map_err(Error::file("create", &path))?;
-            if let Some(directory) = lock(&path)? {
+            if let Some(directory) = open_locked(&path)? {
                 return Ok(Self { directory, path, done: done.to_owned() });
             }
         }
@@ -80,14 +80,13 @@ impl Drop for Claim {
     }
 }
 
-/// Locks a directory of ours; `None` when it went while we waited.
-fn lock(path: &Path) -> Result<Option<File>, Error> {
+/// Opens and locks a directory of ours; `None` when it went while we waited.
+fn open_locked(path: &Path) -> Result<Option<File>, Error> {
     let directory = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(Error::file("open", path))?,
     };
-    flock(&directory, FlockOperation::LockExclusive)
-        .map_err(|errno| Error::file("lock", path)(errno.into()))?;
+    lock::lock(&directory, path)?;
     if !is_still(&directory, path) {
         return Ok(None);
     }
@@ -95,13 +94,6 @@ fn lock(path: &Path) -> Result<Option<File>, Error> {
     let mode = fs::Permissions::from_mode(0o755);
     directory.set_permissions(mode).map_err(Error::file("chmod", path))?;
     Ok(Some(directory))
-}
-
-fn is_still(directory: &File, path: &Path) -> bool {
-    match (directory.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
 }
 
 /// Takes a directory out of the way at once, and then removes it.
@@ -124,7 +116,7 @@ pub(super) fn sweep(layers: &Path) -> Result<(), Error> {
             let _ = fs::remove_dir_all(entry.path());
         } else if name.starts_with(UNPACKING)
             && let Ok(directory) = File::open(entry.path())
-            && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_free(&directory)
             && is_still(&directory, &entry.path())
         {
             let _ = fs::remove_dir_all(entry.path());
