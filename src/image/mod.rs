@@ -26,6 +26,7 @@ pub mod registry;
 mod store;
 mod unpack;
 mod upper;
+mod xattr;
 
 pub use archive::{Destination, SaveFormat, SaveOptions, save};
 pub use compression::Compression;

@@ -1,13 +1,11 @@
 //! Owner, mode, times and extended attributes of an entry, from the tar header and its PAX records.
+use super::super::xattr;
 use super::sparse::SparseHeader;
 use super::tape::Member;
 use super::{Error, refuse};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-
-/// XATTR_LIST_MAX of limits.h: the kernel's own.
-const XATTR_NAMES_LIMIT: usize = 64 << 10;
 
 /// What an entry becomes beside its content.
 #[derive(Debug, Clone)]
@@ -145,13 +143,8 @@ pub(in crate::image) fn is_kept(xattr: &str) -> bool {
 /// Takes off what a directory has from an earlier entry: the later one states all of it, image-spec
 /// layer.md#changeset-over-existing-files. The host's own labels stay.
 pub(super) fn drop_xattrs(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut names = vec![0; XATTR_NAMES_LIMIT];
-    let length = match rustix::fs::flistxattr(directory, &mut names[..]) {
-        Err(Errno::OPNOTSUPP) => return Ok(()),
-        length => length?,
-    };
-    for name in names[..length].split(|byte| *byte == 0) {
-        if let Ok(name) = std::str::from_utf8(name)
+    for name in xattr::names(directory)? {
+        if let Ok(name) = std::str::from_utf8(&name)
             && ["user.", "trusted.", "system.posix_acl_"].iter().any(|prefix| name.starts_with(prefix))
             && is_kept(name)
         {

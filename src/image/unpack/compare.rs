@@ -1,12 +1,13 @@
 //! Whether two trees are the same, entry by entry: kind, mode, owner, size, time, device, link target, extended
 //! attributes, hard links and content. Nothing in them is followed.
 use super::super::layer::{IMPLIED, names_in};
+use super::super::xattr;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 const BUFFER: usize = 256 << 10;
 
@@ -145,21 +146,14 @@ fn unequal(one: &Stat, other: &Stat) -> Option<&'static str> {
 
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Of an entry itself: an xattr call follows only what `/proc/self/fd/N/NAME` ends in, and not that.
+/// Of an entry itself, which is not followed.
 fn xattrs(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Xattrs> {
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name);
-    let mut names = vec![0; 64 << 10];
-    let length = match rustix::fs::llistxattr(&path, &mut names[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        listed => listed?,
-    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entry = openat(parent, name, flags, Mode::empty())?;
     let mut found = Xattrs::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0; 64 << 10];
-        let length = rustix::fs::lgetxattr(&path, name, &mut value[..])?;
-        value.truncate(length);
-        found.insert(name.to_vec(), value);
+    for name in xattr::names(&entry)? {
+        let value = xattr::value(&entry, &name)?;
+        found.insert(name, value);
     }
     Ok(found)
 }

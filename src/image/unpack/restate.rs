@@ -6,7 +6,7 @@
 //! part in the overlay.
 use super::super::layer::{IMPLIED, has_implied, hides_lower, is_implied, is_kept};
 use super::super::overlay::above_opaque_root;
-use super::super::{Digest, Error};
+use super::super::{Digest, Error, xattr};
 use super::claim::{self, Claim};
 use super::{Layer, Unpacked, Verdict, compare};
 use rustix::fs::{
@@ -215,24 +215,17 @@ fn add_directories(directory: BorrowedFd<'_>, names: &mut BTreeSet<Vec<u8>>) -> 
 
 /// Makes one directory say of itself what another does. Nothing is put into it afterwards.
 fn copy_attributes(from: Result<OwnedFd, Errno>, to: Result<OwnedFd, Errno>) -> Result<(), Errno> {
-    const LIMIT: usize = 64 << 10;
     let (from, to) = (from?, to?);
     let stat = rustix::fs::fstat(&from)?;
     rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    let (mut names, mut value) = (vec![0; LIMIT], vec![0; LIMIT]);
-    let length = match rustix::fs::flistxattr(&from, &mut names[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        listed => listed?,
-    };
-    for name in names[..length].split(|byte| *byte == 0) {
-        if let Ok(name) = std::str::from_utf8(name)
-            && !name.is_empty()
+    for name in xattr::names(&from)? {
+        if let Ok(name) = std::str::from_utf8(&name)
             // One that no layer states at all was made at some time too.
             && (is_kept(name) || name == IMPLIED)
         {
-            let length = rustix::fs::fgetxattr(&from, name, &mut value[..])?;
-            rustix::fs::fsetxattr(&to, name, &value[..length], XattrFlags::empty())?;
+            let value = xattr::value(&from, name.as_bytes())?;
+            rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty())?;
         }
     }
     let mtime = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as i64 };

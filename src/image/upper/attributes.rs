@@ -1,11 +1,10 @@
 //! Extended attributes of what an instance has written, as a layer has them: ids in them are those inside.
-use super::{Entry, Error, display, failed, own_path};
+use super::super::layer::is_kept;
+use super::super::xattr;
+use super::{Entry, Error, display, failed};
 use crate::sandbox::IdRange;
 use rustix::io::Errno;
-use std::os::fd::{AsFd as _, BorrowedFd};
-
-/// An attribute's value has at most 64 KiB, and so has the list of names; xattr(7).
-const LIMIT: usize = 64 << 10;
+use std::os::fd::BorrowedFd;
 
 const CAPABILITY: &str = "security.capability";
 const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
@@ -18,7 +17,7 @@ pub(in crate::image) fn attributes(
 ) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut attributes = Vec::new();
     for name in entry.attribute_names.iter().filter(|name| is_kept(name)) {
-        let value = match value(entry.fd.as_fd(), name) {
+        let value = match xattr::value(&entry.fd, name.as_bytes()) {
             Err(Errno::NODATA) => continue,
             value => value.map_err(|errno| failed(&entry.path, "read attributes of", errno))?,
         };
@@ -36,43 +35,13 @@ pub(in crate::image) fn attributes(
     Ok(attributes)
 }
 
-fn is_kept(name: &str) -> bool {
-    !(name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.") || name == "security.selinux")
-}
-
 /// Sorted. A name that is not UTF-8 is none that any program of Linux gives.
 pub(super) fn names(fd: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
-    let mut buffer = [0; 1024];
-    let path = own_path(fd);
-    let list = match rustix::fs::listxattr(&path, &mut buffer[..]) {
-        Ok(length) => buffer[..length].to_vec(),
-        Err(Errno::OPNOTSUPP) => Vec::new(),
-        Err(Errno::RANGE) => {
-            let mut large = vec![0; LIMIT];
-            let length = rustix::fs::listxattr(&path, &mut large[..])?;
-            large.truncate(length);
-            large
-        }
-        Err(errno) => return Err(errno),
-    };
-    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let mut names: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let names = xattr::names(fd)?;
+    let mut names: Vec<String> =
+        names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     names.sort();
     Ok(names)
-}
-
-pub(super) fn value(fd: BorrowedFd<'_>, name: &str) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; 256];
-    loop {
-        match rustix::fs::getxattr(own_path(fd), name, &mut buffer[..]) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) if buffer.len() < LIMIT => buffer = vec![0; LIMIT],
-            Err(errno) => return Err(errno),
-        }
-    }
 }
 
 /// The value as a process of the instance sees it; `None` when it holds an id of somebody else.

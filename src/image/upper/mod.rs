@@ -9,7 +9,8 @@ mod diff;
 pub(super) use attributes::attributes;
 pub use diff::{Difference, DifferenceKind, differences};
 
-use super::Error;
+use super::layer::names_in;
+use super::{Error, xattr};
 use crate::sandbox::IdRange;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -180,7 +181,7 @@ impl Entry {
         if !self.has_attribute(OPAQUE) {
             return Ok(false);
         }
-        let value = attributes::value(self.fd.as_fd(), OPAQUE);
+        let value = xattr::value(&self.fd, OPAQUE.as_bytes());
         Ok(value.map_err(|errno| failed(&self.path, "read attributes of", errno))? == word)
     }
 
@@ -218,13 +219,7 @@ fn own_path(fd: BorrowedFd<'_>) -> String {
 
 /// Names in a directory, without `.` and `..`.
 fn sorted_names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-    }
+    let mut names = names_in(directory)?;
     names.sort();
     Ok(names)
 }
