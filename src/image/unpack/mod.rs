@@ -234,15 +234,26 @@ impl Unpacked {
 
     /// Compares a layer with what its blob unpacks to, and replaces it where that differs and is wanted.
     pub(super) fn verify(&self, layer: &Layer, blobs: &Blobs, replace: bool) -> Result<Verdict, Error> {
-        let path = self.path(&layer.diff_id);
-        let claim = Claim::aside(&self.directory, &path)?;
-        layer.apply_stored(blobs, claim.root(), Whiteouts::Overlay, self.limits)?;
-        let found = fs::File::open(&path).map_err(Error::file("open", &path))?;
+        self.compare_with(&self.path(&layer.diff_id), replace, |root| {
+            layer.apply_stored(blobs, root, Whiteouts::Overlay, self.limits)
+        })
+    }
+
+    /// Compares a directory with what `fill` makes of an empty one.
+    fn compare_with(
+        &self,
+        path: &Path,
+        replace: bool,
+        fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<Verdict, Error> {
+        let claim = Claim::aside(&self.directory, path)?;
+        fill(claim.root())?;
+        let found = fs::File::open(path).map_err(Error::file("open", path))?;
         let difference = compare::first_difference(found.as_fd(), claim.root());
-        match difference.map_err(Error::file("compare", &path))? {
+        match difference.map_err(Error::file("compare", path))? {
             None => Ok(Verdict::Sound),
             Some(difference) if replace => {
-                claim::remove_aside(&self.directory, &path)?;
+                claim::remove_aside(&self.directory, path)?;
                 claim.commit().map(|()| Verdict::Replaced(difference))
             }
             Some(difference) => Ok(Verdict::Differs(difference)),

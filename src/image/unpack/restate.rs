@@ -7,8 +7,8 @@
 use super::super::layer::{IMPLIED, has_implied, hides_lower, is_implied, is_kept};
 use super::super::overlay::above_opaque_root;
 use super::super::{Digest, Error, xattr};
-use super::claim::{self, Claim};
-use super::{Layer, Unpacked, Verdict, compare};
+use super::claim::Claim;
+use super::{Layer, Unpacked, Verdict};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, openat2,
 };
@@ -56,18 +56,7 @@ impl Unpacked {
         if !path.exists() || !directories.iter().all(|layer| layer.exists()) {
             return Ok(None);
         }
-        let claim = Claim::aside(&self.directory, &path)?;
-        write(&directories, claim.root())?;
-        let found = File::open(&path).map_err(Error::file("open", &path))?;
-        let difference = compare::first_difference(found.as_fd(), claim.root());
-        match difference.map_err(Error::file("compare", &path))? {
-            None => Ok(Some(Verdict::Sound)),
-            Some(difference) if replace => {
-                claim::remove_aside(&self.directory, &path)?;
-                claim.commit().map(|()| Some(Verdict::Replaced(difference)))
-            }
-            Some(difference) => Ok(Some(Verdict::Differs(difference))),
-        }
+        self.compare_with(&path, replace, |root| write(&directories, root)).map(Some)
     }
 
     fn paths(&self, layers: &[Layer]) -> Vec<PathBuf> {
