@@ -21,7 +21,7 @@ pub(super) use guard::{Guard, Guarded};
 pub(super) use implied::{IMPLIED, has_implied, is_implied};
 pub(super) use metadata::is_kept;
 pub(super) use place::names_in;
-pub(super) use whiteout::{Whiteouts, hides_lower, is_opaque};
+pub(super) use whiteout::{OVERLAY_OPAQUE, Whiteouts, hides_lower, is_opaque};
 pub(super) use write::write;
 
 use super::Error;

@@ -6,10 +6,10 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const PREFIX: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// overlayfs.rst, "whiteouts and opaque directories".
-const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
+pub(in crate::image) const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A mark in the layer.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,15 +3,13 @@
 //!
 //! Headers are POSIX ustar; what does not fit is in PAX records: long names, times to the nanosecond, extended
 //! attributes as `SCHILY.xattr.NAME`.
+use super::whiteout::{OPAQUE, PREFIX};
 use crate::image::Error;
 use crate::image::upper::{Entry, Kind, UpperDirectory, attributes, display};
 use rustix::fs::{FileType, Stat};
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write};
 use tar::{Builder, EntryType, Header};
-
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Writes everything below `upper`, and the directory itself, as a layer over those that the upper lies on.
 ///
@@ -43,7 +41,7 @@ impl<W: Write> Writer<'_, W> {
 
     /// Writes an entry; tells whether there is more below it.
     fn entry(&mut self, entry: &Entry) -> Result<Option<()>, Error> {
-        if entry.name().starts_with(WHITEOUT) {
+        if entry.name().starts_with(PREFIX) {
             return Err(refuse(entry, "has a name that means a removal in a layer; rename or remove it"));
         }
         match entry.kind {
@@ -192,7 +190,7 @@ fn set_link(header: &mut Header, records: &mut Records, target: &[u8]) {
 
 fn whiteout_of(path: &[u8]) -> Vec<u8> {
     let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-    [&path[..end], WHITEOUT, &path[end..]].concat()
+    [&path[..end], PREFIX, &path[end..]].concat()
 }
 
 /// `seconds[.fraction]`; a timespec's nanoseconds count upwards, also before 1970.

@@ -9,7 +9,7 @@ mod diff;
 pub(super) use attributes::attributes;
 pub use diff::{Difference, DifferenceKind, differences};
 
-use super::layer::names_in;
+use super::layer::{OVERLAY_OPAQUE, names_in};
 use super::{Error, xattr};
 use crate::sandbox::IdRange;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
@@ -126,7 +126,6 @@ impl<'a> UpperDirectory<'a> {
     }
 }
 
-const OPAQUE: &str = "trusted.overlay.opaque";
 const WHITEOUT: &str = "trusted.overlay.whiteout";
 /// A directory or file that is not whole: wharf mounts so that the kernel makes none.
 const PARTIAL: [&str; 2] = ["trusted.overlay.redirect", "trusted.overlay.metacopy"];
@@ -178,10 +177,10 @@ impl Entry {
     }
 
     fn says_opaque(&self, word: &[u8]) -> Result<bool, Error> {
-        if !self.has_attribute(OPAQUE) {
+        if !self.has_attribute(OVERLAY_OPAQUE) {
             return Ok(false);
         }
-        let value = xattr::value(&self.fd, OPAQUE.as_bytes());
+        let value = xattr::value(&self.fd, OVERLAY_OPAQUE.as_bytes());
         Ok(value.map_err(|errno| failed(&self.path, "read attributes of", errno))? == word)
     }
 
