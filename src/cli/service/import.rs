@@ -66,9 +66,8 @@ impl Import {
             Compression::Zstd => "layer kept as zstd",
             _ => "layer in gzip",
         };
-        // One without a name goes by its digest.
-        let name = if image.reference == image.digest { "" } else { &image.reference };
-        print_line(format!("imported {name} ({}; {how})", image.digest).replace("  ", " "))?;
+        let name = if image.named { format!("{} ", image.reference) } else { String::new() };
+        print_line(format!("imported {name}({}; {how})", image.digest))?;
         Ok(0)
     }
 }

@@ -136,7 +136,7 @@ impl Push {
         let image = store.find(&self.image)?;
         let name = match self.reference {
             Some(name) => name,
-            None => image.reference().parse().map_err(|_| {
+            None => image.name().cloned().ok_or_else(|| {
                 anyhow::anyhow!(
                     "image {} has no name; say where to push it: wharf push IMAGE REFERENCE",
                     self.image

@@ -2,7 +2,7 @@
 use super::super::config::{self, Overrides, runtime_spec};
 use super::super::manifest::{check_layer_count, digest_of};
 use super::super::unpack::Layer;
-use super::super::{Digest, Error, Platform};
+use super::super::{Digest, Error, ImageName, Platform};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use oci_spec::runtime::Spec;
 use std::os::fd::BorrowedFd;
@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 #[derive(Debug)]
 pub struct Image {
     pub(super) reference: String,
-    pub(super) named: bool,
+    pub(super) name: Option<ImageName>,
     pub(super) digest: String,
     pub(super) manifest: ImageManifest,
     pub(super) config: ImageConfiguration,
@@ -38,6 +38,11 @@ impl Image {
     /// Familiar name, or the digest of an image without one.
     pub fn reference(&self) -> &str {
         &self.reference
+    }
+
+    /// `None` for one whose name another image took, or that never had one.
+    pub fn name(&self) -> Option<&ImageName> {
+        self.name.as_ref()
     }
 
     /// Digest of the manifest.
@@ -86,7 +91,7 @@ impl Image {
     pub(super) fn summary(&self) -> Summary {
         Summary {
             reference: self.reference.clone(),
-            named: self.named,
+            named: self.name.is_some(),
             digest: self.digest.clone(),
             created: self.config.created().clone(),
             size_bytes: self.manifest.layers().iter().map(Descriptor::size).sum(),

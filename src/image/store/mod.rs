@@ -43,7 +43,7 @@ pub use load::LoadOptions;
 pub(in crate::image) use provenance::Provenance;
 
 /// image-spec image-layout.md#oci-layout-file
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(in crate::image) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The content store (an OCI image layout) and the unpacked layers, below one root directory.
 #[derive(Debug)]
@@ -267,7 +267,7 @@ impl Store {
         let digest = entry.digest.to_string();
         let reference = entry.name.as_ref().map_or_else(|| digest.clone(), ToString::to_string);
         let config = parse_config(&config, &format!("the config of {reference}"))?;
-        Ok(Image { reference, named: entry.name.is_some(), digest, manifest: *manifest, config })
+        Ok(Image { reference, name: entry.name.clone(), digest, manifest: *manifest, config })
     }
 }
 

@@ -2,7 +2,7 @@
 //! digest, so that a policy can be asked again when an image is to run, without its registry.
 use super::super::archive::{Found, Manifest};
 use super::super::policy::{Origin, Policy, Signature, Subject};
-use super::super::{Digest, Error, ImageName};
+use super::super::{Digest, Error};
 use super::index;
 use super::{Image, Store};
 use serde::{Deserialize, Serialize};
@@ -129,11 +129,10 @@ impl Store {
     pub fn check_policy(&self, image: &Image, policy: &Policy) -> Result<(), Error> {
         let manifest: Digest = image.digest.parse()?;
         let record = self.record(&manifest)?;
-        let named = image.named;
-        let name: Option<ImageName> = named.then(|| image.reference.parse()).transpose()?;
-        let full = name.as_ref().map(|name| name.full().to_owned());
+        let name = image.name();
+        let full = name.map(|name| name.full().to_owned());
         let entry = record.entries.iter().find(|entry| entry.name == full);
-        let origin = match (entry, &name) {
+        let origin = match (entry, name) {
             (Some(entry), _) => entry.origin.clone(),
             (None, Some(name)) => Origin::registry(name),
             (None, None) => Origin::archive("tarball", None),
@@ -142,7 +141,7 @@ impl Store {
         if let Some(index) = entry.and_then(|entry| entry.index.as_ref()) {
             digests.push(index.parse()?);
         }
-        let subject = Subject { name: name.as_ref(), digests: &digests };
-        policy.demand(&origin, name.as_ref()).check_signed(&subject, &record.signatures())
+        let subject = Subject { name, digests: &digests };
+        policy.demand(&origin, name).check_signed(&subject, &record.signatures())
     }
 }

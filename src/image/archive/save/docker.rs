@@ -2,7 +2,7 @@
 use super::super::super::manifest::digest_of;
 use super::super::super::{Digest, Error, Image, Store};
 use super::content::Content;
-use super::{Sink, name_of, tag_of};
+use super::{Sink, tag_of};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -45,7 +45,7 @@ pub(super) fn items(
             items.len() - 1
         });
         let tags = &mut items[at].1;
-        if let Some(tag) = name_of(image).as_ref().and_then(tag_of).filter(|tag| !tags.contains(tag)) {
+        if let Some(tag) = image.name().and_then(tag_of).filter(|tag| !tags.contains(tag)) {
             tags.push(tag);
         }
     }

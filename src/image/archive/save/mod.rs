@@ -120,12 +120,6 @@ trait Sink {
     fn file(&mut self, name: &str, content: content::Content<'_>) -> Result<(), Error>;
 }
 
-/// The name of an image, which one without a name lacks.
-fn name_of(image: &Image) -> Option<ImageName> {
-    let named = image.reference() != image.digest();
-    named.then(|| image.reference().parse().ok()).flatten()
-}
-
 /// What docker-archives call a tag: they know no digests.
 fn tag_of(name: &ImageName) -> Option<String> {
     let tag = name.tag()?;

@@ -1,14 +1,13 @@
 //! An OCI image layout, image-spec image-layout.md, which carries Docker's manifest.json too when it is an
 //! archive's: readers of either kind find their own.
 use super::super::super::manifest::{Document, digest_of, media_type_of};
+use super::super::super::store::LAYOUT;
 use super::super::super::{Digest, Error, Image, Store};
 use super::super::oci::{CONTAINERD_NAME, REF_NAME};
 use super::content::Content;
-use super::{Sink, docker, name_of};
+use super::{Sink, docker};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// What the layout is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +79,7 @@ fn entry(image: &Image, manifest: &[u8], names: &[&str]) -> Result<Value, Error>
     let mut entry = json!({
         "mediaType": media_type_of(manifest, &document), "digest": image.digest(), "size": manifest.len(),
     });
-    if let Some(name) = name_of(image) {
+    if let Some(name) = image.name() {
         let note = |key: &&str| ((*key).to_owned(), json!(name.full()));
         entry["annotations"] = Value::Object(names.iter().map(note).collect());
     }
