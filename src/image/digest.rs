@@ -15,6 +15,11 @@ impl Digest {
         &self.0
     }
 
+    /// The first 12 digits, which are enough for people.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+
     /// Digest of all that a hasher was given.
     pub(super) fn of_hasher(hasher: Sha256) -> Self {
         Self(hex::encode(hasher.finalize()))

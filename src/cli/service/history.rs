@@ -1,7 +1,7 @@
 //! `wharf history`
-use super::listing::{print_json, print_table, span};
+use super::listing::{ago, print_json, print_table, short_digest};
 use crate::image::{HistoryEntry, Store};
-use crate::service::{Roots, elapsed_since, size_in_words};
+use crate::service::{Roots, size_in_words};
 use clap::Args;
 
 /// A command is cut after so many characters, unless all of it is asked for.
@@ -34,16 +34,11 @@ impl History {
     }
 
     fn row(&self, step: &HistoryEntry) -> Vec<String> {
-        let created = step
-            .created
-            .as_deref()
-            .map_or_else(String::new, |at| format!("{} ago", span(elapsed_since(Some(at)))));
         let layer = step.layer.as_ref();
-        let digits = |digest: &str| digest.trim_start_matches("sha256:").chars().take(12).collect();
         vec![
-            created,
+            ago(step.created.as_deref()),
             self.one_line(step.created_by.as_deref()),
-            layer.map_or_else(String::new, |layer| digits(&layer.digest)),
+            layer.map_or_else(String::new, |layer| short_digest(&layer.digest)),
             layer.map_or_else(String::new, |layer| size_in_words(layer.size_bytes)),
             self.one_line(step.comment.as_deref()),
         ]

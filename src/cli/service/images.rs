@@ -1,7 +1,7 @@
 //! `wharf images`
-use super::listing::{print_json, print_table, span};
+use super::listing::{ago, print_json, print_table, short_digest};
 use crate::image::{Store, Summary};
-use crate::service::{Roots, elapsed_since, size_in_words};
+use crate::service::{Roots, size_in_words};
 use clap::Args;
 
 /// List images
@@ -26,16 +26,11 @@ impl Images {
 }
 
 fn row(image: &Summary) -> Vec<String> {
-    let digest = image.digest.split_once(':').map_or(image.digest.as_str(), |(_, hex)| hex);
-    let created = image
-        .created
-        .as_deref()
-        .map_or_else(String::new, |at| format!("{} ago", span(elapsed_since(Some(at)))));
     vec![
         if image.named { image.reference.clone() } else { "<none>".to_owned() },
-        digest.chars().take(12).collect(),
+        short_digest(&image.digest),
         image.platform.clone(),
-        created,
+        ago(image.created.as_deref()),
         size_in_words(image.size_bytes),
     ]
 }

@@ -1,5 +1,6 @@
 //! Listings: aligned columns for people, JSON for programs.
 use crate::cli::printable::{printable, printable_json};
+use crate::service::elapsed_since;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -45,6 +46,16 @@ pub(super) fn span(duration: Duration) -> String {
         () if hours < 48 => format!("{hours} h"),
         () => format!("{days} days"),
     }
+}
+
+/// How long ago an RFC 3339 time was; nothing where there is none.
+pub(super) fn ago(at: Option<&str>) -> String {
+    at.map_or_else(String::new, |at| format!("{} ago", span(elapsed_since(Some(at)))))
+}
+
+/// The first 12 digits of a digest.
+pub(super) fn short_digest(digest: &str) -> String {
+    digest.trim_start_matches("sha256:").chars().take(12).collect()
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Reporter {
         let blob = blobs.entry(digest.clone()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(size));
             bar.set_style(bar_style());
-            bar.set_prefix(short(digest).to_owned());
+            bar.set_prefix(digest.short().to_owned());
             Blob { bar: Some(bar), told: Instant::now(), arriving: false }
         });
         let Some(bar) = &blob.bar else { return };
@@ -153,7 +153,7 @@ impl Reporter {
             other => words(other),
         };
         blobs.entry(digest.clone()).or_insert(Blob { bar: None, told: Instant::now(), arriving: false });
-        tell!("{}: {text}", short(digest));
+        tell!("{}: {text}", digest.short());
     }
 
     fn json(&self, digest: &Digest, size: u64, state: &BlobState<'_>) {
@@ -229,10 +229,6 @@ fn words(state: &BlobState<'_>) -> String {
         BlobState::Unpacking(_) => "unpacking".to_owned(),
         BlobState::Unpacked => "unpacked".to_owned(),
     }
-}
-
-fn short(digest: &Digest) -> &str {
-    digest.hex().get(..12).unwrap_or_default()
 }
 
 fn bar_style() -> ProgressStyle {

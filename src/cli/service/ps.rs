@@ -1,5 +1,5 @@
 //! `wharf ps`
-use super::listing::{print_json, print_line, print_table, span};
+use super::listing::{ago, print_json, print_line, print_table, span};
 use crate::service::{Instance, LastExit, Roots, State, Status, elapsed_since, reconcile};
 use clap::Args;
 use serde::Serialize;
@@ -96,7 +96,7 @@ fn columns(row: &Row) -> Vec<String> {
         row.restart_count.to_string(),
         row.address.clone().unwrap_or_else(|| "-".to_owned()),
         if row.ports.is_empty() { "-".to_owned() } else { row.ports.join(", ") },
-        format!("{} ago", span(elapsed_since(Some(&row.created)))),
+        ago(Some(&row.created)),
     ]
 }
 

@@ -251,17 +251,12 @@ impl Blob<'_> {
     }
 
     fn action(&self) -> String {
-        format!("download {} from", short(&self.wanted.digest))
+        format!("download {} from", self.wanted.digest.short())
     }
 
     fn content(&self, reason: &str) -> Error {
         Error::Content { action: self.action(), url: self.url.shown(), reason: format!("{reason}; refused") }
     }
-}
-
-/// The first digits, which are enough for people.
-pub(super) fn short(digest: &Digest) -> &str {
-    &digest.hex()[..12]
 }
 
 /// Notices a server that keeps a connection open with a drip.

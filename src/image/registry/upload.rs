@@ -1,7 +1,6 @@
 //! Blobs into a registry: distribution-spec, "Pushing blobs".
 use super::auth::Scope;
 use super::client::{Answer, Call, Client, Payload};
-use super::download::short;
 use super::url::Url;
 use super::{Error, harmless};
 use crate::image::Digest;
@@ -145,6 +144,6 @@ impl Upload<'_> {
     }
 
     fn action(&self, verb: &str) -> String {
-        format!("{verb} {} at", short(self.digest))
+        format!("{verb} {} at", self.digest.short())
     }
 }
