@@ -89,16 +89,23 @@ impl Found {
         }
     }
 
-    /// Completes the image with layers that have been brought in, by the names of their files.
-    pub(super) fn take(&mut self, layers: &HashMap<String, Staged>, files: &Files<'_>) -> Result<(), Error> {
+    /// Completes the image with layers that have been brought in, by the names of their files. Tells whether
+    /// its manifest has been made only now.
+    pub(super) fn take(
+        &mut self,
+        layers: &HashMap<String, Staged>,
+        files: &Files<'_>,
+    ) -> Result<bool, Error> {
         let find =
             |layer: &FoundLayer| layers.get(&layer.file).cloned().ok_or_else(|| files.missing(&layer.file));
         let layers: Vec<Staged> = self.layers.iter().map(find).collect::<Result<_, Error>>()?;
+        let mut is_made = false;
         if let (Manifest::ToBeMade, Some(config)) = (&self.manifest, self.blobs.first()) {
             self.manifest = Manifest::Staged(docker::manifest(files, config, &layers)?);
+            is_made = true;
         }
         self.blobs.extend(layers);
-        Ok(())
+        Ok(is_made)
     }
 }
 

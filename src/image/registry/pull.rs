@@ -104,7 +104,7 @@ impl Pull<'_> {
         blobs.retain(|blob| seen.insert(blob.wanted.digest.clone()));
         // Layers of images for other machines are never mounted here.
         let unpacks = self.options.unpack && Platform::host().check(&parsed, "").is_ok();
-        let verified = self.store.verified()?;
+        let verified = self.store.verified(layers.iter().map(|layer| &layer.diff_id))?;
         let mut seen = HashSet::new();
         let work: Vec<&Layer> = layers
             .iter()

@@ -45,17 +45,18 @@ impl Store {
         let files = Files::open(source, &staging)?;
         let mut found = archive::read(&files, source, tag.as_ref())?;
         found.iter().try_for_each(|image| self.admit(image, &options.policy))?;
-        let diff_ids = found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
-        self.hold(&lease, diff_ids)?;
+        let diff_ids = || found.iter().flat_map(|image| image.layers.iter().map(|layer| &layer.diff_id));
+        self.hold(&lease, diff_ids())?;
         self.unpacked.sweep()?;
-        let verified = self.verified()?;
+        let verified = self.verified(diff_ids())?;
         let (files, staging) = (&files, &staging);
         let load = Load { store: self, files, staging, unpack: options.unpack, verified, progress };
         let layers = load.layers(&found)?;
         for image in &mut found {
-            image.take(&layers, files)?;
+            if image.take(&layers, files)? {
+                self.admit(image, &options.policy)?;
+            }
         }
-        found.iter().try_for_each(|image| self.admit(image, &options.policy))?;
         self.establish(&found, &lease)
     }
 }

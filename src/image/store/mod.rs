@@ -175,9 +175,16 @@ impl Store {
         }
     }
 
-    /// Blobs and the diff_ids of what they decompress to, of all images: they came in together.
-    pub(in crate::image) fn verified(&self) -> Result<HashSet<(Digest, Digest)>, Error> {
+    /// Blobs and the diff_ids of what they decompress to, of all images: they came in together. Nobody asks
+    /// about layers that are not unpacked, so that for `wanted` of which none is, no image is read.
+    pub(in crate::image) fn verified<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = &'a Digest>,
+    ) -> Result<HashSet<(Digest, Digest)>, Error> {
         let mut pairs = HashSet::new();
+        if !wanted.into_iter().any(|diff_id| self.has_layer(diff_id)) {
+            return Ok(pairs);
+        }
         for entry in index::read(&self.layout)? {
             // What an image that is damaged says counts for nothing.
             let layers = self.read(&entry).and_then(|image| image.layers()).unwrap_or_default();
