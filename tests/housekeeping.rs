@@ -88,6 +88,8 @@ fn an_image_that_loses_its_name_stays_for_its_instances_until_it_is_pruned() {
     assert_eq!(images(&scratch).iter().filter(|(_, named)| !named).count(), 2);
     let table = scratch.wharf(["images"]).ok().stdout;
     assert_eq!(table.matches("<none>").count(), 2, "{table}");
+    // Read as a reference, its digest would be a tag of docker.io/library/sha256.
+    scratch.wharf(["push", &digest]).fails_with(&["has no name", "wharf push IMAGE REFERENCE"]);
 
     let plan = scratch.wharf(["prune", "--dry-run", "--json"]).ok().json();
     assert_eq!(
