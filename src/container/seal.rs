@@ -9,16 +9,13 @@
 //! Whether it has been done is read off `/proc/self/exe` itself: an environment variable could be forged
 //! by whoever calls us.
 use super::Error;
-use crate::sys::mount::{MountAttr, mount_setattr};
-use rustix::fs::{self, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use crate::sys::{exec, itself};
+use rustix::fs::{self, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::OwnedFd;
 
 const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
 
@@ -33,28 +30,19 @@ const SEALS: SealFlags =
 /// # Errors
 /// When neither a read-only mount nor a sealed copy can be made.
 pub fn ensure() -> Result<(), Error> {
-    static SEALED: AtomicBool = AtomicBool::new(false);
-    if SEALED.load(Ordering::Relaxed) {
+    if itself::is_from_read_only_mount().map_err(|errno| failed("look at it", errno))? {
         return Ok(());
     }
-    let on = fs::statvfs(OWN_EXECUTABLE).map_err(|errno| failed("look at it", errno))?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = match on.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        true => None,
-        false => {
-            let own = fs::open(OWN_EXECUTABLE, flags, Mode::empty());
-            Some(own.map_err(|errno| failed("open it", errno))?).filter(|own| !is_sealed_copy(own))
-        }
-    };
-    let Some(own) = own else {
-        SEALED.store(true, Ordering::Relaxed);
+    let own = fs::open(OWN_EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = own.map_err(|errno| failed("open it", errno))?;
+    if is_sealed_copy(&own) {
         return Ok(());
-    };
-    let sealed = match read_only_clone() {
+    }
+    let sealed = match itself::read_only_clone() {
         Ok(clone) => clone,
         Err(_) => sealed_copy(own).map_err(|source| Error::Seal { action: "copy it", source })?,
     };
-    Err(execute(&sealed))
+    Err(failed("execute it", exec::execute_again(sealed)))
 }
 
 fn failed(action: &'static str, errno: Errno) -> Error {
@@ -64,14 +52,6 @@ fn failed(action: &'static str, errno: Errno) -> Error {
 fn is_sealed_copy(executable: &OwnedFd) -> bool {
     // EINVAL is the answer for every file that is not in memory.
     fs::fcntl_get_seals(executable).is_ok_and(|seals| seals.contains(SEALS))
-}
-
-fn read_only_clone() -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let clone = rustix::mount::open_tree(fs::CWD, OWN_EXECUTABLE, flags)?;
-    let attr = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-    mount_setattr(clone.as_fd(), c"", false, &attr)?;
-    Ok(clone)
 }
 
 fn sealed_copy(own: OwnedFd) -> io::Result<OwnedFd> {
@@ -87,22 +67,6 @@ fn sealed_copy(own: OwnedFd) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// Executes the descriptor with our own arguments and environment; returns only why it could not.
-fn execute(executable: &OwnedFd) -> Error {
-    let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
-    let arguments: Vec<CString> = std::env::args_os().map(|argument| text(&argument)).collect();
-    let variables = std::env::vars_os().map(|(mut key, value)| {
-        key.push("=");
-        key.push(value);
-        text(&key)
-    });
-    let variables: Vec<CString> = variables.collect();
-    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-    match nix::unistd::execveat(executable, c"", &arguments, &variables, flags) {
-        Err(errno) => Error::Seal { action: "execute it", source: errno.into() },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,7 +80,7 @@ mod tests {
     }
 
     fn is_read_only(file: &OwnedFd) -> bool {
-        fs::fstatvfs(file).expect("statvfs").f_flag.contains(StatVfsMountFlags::RDONLY)
+        fs::fstatvfs(file).expect("statvfs").f_flag.contains(fs::StatVfsMountFlags::RDONLY)
     }
 
     #[test]
@@ -131,7 +95,7 @@ mod tests {
         if !is_root() {
             return;
         }
-        let clone = read_only_clone().expect("open_tree");
+        let clone = itself::read_only_clone().expect("open_tree");
         assert!(is_read_only(&clone));
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&clone));
         let opened = fs::open(path, OFlags::WRONLY, Mode::empty());

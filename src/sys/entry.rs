@@ -3,13 +3,23 @@
 //! Before `main` the standard library reads `/proc/self/maps`, makes an alternate signal stack and installs
 //! handlers that tell of an overflowing stack: twenty system calls for a process whose whole work is some two
 //! hundred. What of its preparation matters here is done by [`prepare`].
+//!
+//! And before the C library's own start, which takes as long as all of it (it asks the processor for its features,
+//! which a hypervisor answers one by one), a program that is to run sealed is executed anew ([`begin`]).
+use super::itself;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::ffi::{CStr, c_char};
 use std::io::Write as _;
 
-/// Makes `main` of a function that returns its exit status, in a program with `#![no_main]`.
+/// Makes `main` of a function that returns its exit status, in a program with `#![no_main]`; where an argument is one
+/// of `sealed`, it runs from a read-only mount from the start, if that can be made.
+///
+/// The linker is told by `build.rs` to have the program begin at `wharf_begin`.
 #[macro_export]
 macro_rules! entry {
-    ($run:path) => {
+    ($run:path, sealed: $sealed:path) => {
+        $crate::begin_at!($sealed);
+
         /// The C library's entry.
         #[unsafe(no_mangle)]
         pub extern "C" fn main(
@@ -22,6 +32,109 @@ macro_rules! entry {
             status.into()
         }
     };
+}
+
+/// The first instructions of the program: [`begin`] with the stack as the kernel has made it, then the C library's
+/// own start, with the stack and registers as they were.
+#[macro_export]
+macro_rules! begin_at {
+    ($sealed:path) => {
+        #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+        const _: () = {
+            extern "C" fn begin(stack: *const usize) {
+                // SAFETY: the kernel's stack is handed over unchanged.
+                unsafe { $crate::sys::entry::begin(stack, &$sealed) }
+            }
+
+            /// Where the kernel enters the program.
+            #[cfg(target_arch = "x86_64")]
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn wharf_begin() -> ! {
+                ::core::arch::naked_asm!(
+                    "mov rbx, rsp",
+                    "mov rdi, rsp",
+                    "xor ebp, ebp",
+                    "call {begin}",
+                    "mov rsp, rbx",
+                    "xor edx, edx",
+                    "jmp _start",
+                    begin = sym begin,
+                )
+            }
+
+            /// Where the kernel enters the program.
+            #[cfg(target_arch = "aarch64")]
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn wharf_begin() -> ! {
+                ::core::arch::naked_asm!(
+                    "mov x19, sp",
+                    "mov x0, sp",
+                    "bl {begin}",
+                    "mov sp, x19",
+                    "mov x0, xzr",
+                    "b _start",
+                    begin = sym begin,
+                )
+            }
+        };
+    };
+}
+
+/// Executes the program anew from a read-only mount when one of its arguments is one of these words and it is not
+/// running from there already. Returns when there is nothing to do, or when it cannot be done.
+///
+/// Called before the C library is ready: see [`itself`].
+///
+/// # Safety
+/// `stack` is the stack pointer that the kernel has started the program with: the number of arguments, the arguments
+/// and the environment, as the x86-64 and AArch64 ABIs have it.
+pub unsafe fn begin(stack: *const usize, words: &[&CStr]) {
+    // SAFETY: by the caller's word; the arguments end in a null pointer, which the environment follows.
+    let (arguments, environment) = unsafe {
+        let arguments: *const *const c_char = stack.add(1).cast();
+        (arguments, arguments.add(stack.read() + 1))
+    };
+    // SAFETY: as above.
+    if !unsafe { holds_one_of(arguments, words) } || itself::is_from_read_only_mount() != Ok(false) {
+        return;
+    }
+    if let Ok(clone) = itself::read_only_clone() {
+        // SAFETY: as above. What comes back could not be executed, and the program tries and tells by itself.
+        let _ = unsafe { itself::execute(clone, arguments, environment) };
+    }
+}
+
+/// # Safety
+/// The arguments are C strings, and end in a null pointer.
+unsafe fn holds_one_of(mut arguments: *const *const c_char, words: &[&CStr]) -> bool {
+    // SAFETY: by the caller's word, up to and with the null pointer.
+    unsafe {
+        while !arguments.read().is_null() {
+            if words.iter().any(|word| is_same(arguments.read(), word.as_ptr())) {
+                return true;
+            }
+            arguments = arguments.add(1);
+        }
+    }
+    false
+}
+
+/// # Safety
+/// Both are C strings.
+unsafe fn is_same(mut one: *const c_char, mut other: *const c_char) -> bool {
+    // SAFETY: by the caller's word; no byte after the end of either is read.
+    unsafe {
+        // Volatile, so that no compiler makes a call of the C library out of this.
+        while one.read_volatile() == other.read_volatile() {
+            if one.read_volatile() == 0 {
+                return true;
+            }
+            (one, other) = (one.add(1), other.add(1));
+        }
+    }
+    false
 }
 
 /// What a program must not begin without: three standard streams, so that no file that is opened gets one of

@@ -1,7 +1,10 @@
 //! `execve(2)`, and what a process must put right before it.
 use super::clone::last_errno;
+use super::itself;
 use rustix::io::Errno;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, OsString, c_char};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
 
 /// A null-terminated array of C strings, ready for `execve(2)`.
 #[derive(Debug)]
@@ -30,6 +33,20 @@ pub fn execve(path: &CStr, arguments: &StringArray, environment: &StringArray) -
     // change; the path is null-terminated by its type.
     unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
     last_errno()
+}
+
+/// Executes an open file with the program's own arguments and environment; returns only the reason why it could not.
+pub fn execute_again(file: OwnedFd) -> Errno {
+    let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let arguments = StringArray::new(std::env::args_os().map(text).collect());
+    let variables = std::env::vars_os().map(|(mut key, value)| {
+        key.push("=");
+        key.push(value);
+        text(key)
+    });
+    let environment = StringArray::new(variables.collect());
+    // SAFETY: as for `execve`.
+    unsafe { itself::execute(file, arguments.pointers.as_ptr(), environment.pointers.as_ptr()) }
 }
 
 /// Gives every signal its default action and unblocks all, so that the program does not inherit the

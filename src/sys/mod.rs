@@ -14,6 +14,7 @@ pub mod exec;
 pub mod fd;
 pub mod flag;
 pub mod heap;
+pub mod itself;
 pub mod keyring;
 pub mod mount;
 pub mod mountinfo;

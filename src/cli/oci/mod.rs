@@ -27,9 +27,9 @@ mod state;
 mod update;
 
 use super::usage;
-use crate::container::seal;
 use clap::{Parser, Subcommand};
 use context::{Context, GlobalOptions};
+use std::ffi::CStr;
 
 /// What `--version` says, in the form that engines read: `NAME version X`, and the specification's.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
@@ -72,9 +72,12 @@ enum Command {
     Update(Box<update::Update>),
 }
 
+/// Commands that make a process inside a container, and so run sealed. An argument that only looks like one does no
+/// harm; the command itself makes sure of it, and tells why it cannot be.
+pub const SEALED: [&CStr; 4] = [c"create", c"exec", c"restore", c"run"];
+
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    seal_early();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
@@ -86,18 +89,6 @@ pub fn main() -> u8 {
             context.log.error(&error);
             cli.command.failure_status()
         }
-    }
-}
-
-/// Begins anew from the sealed executable before anything has been done twice, where an argument looks like
-/// a command that makes a process inside a container. The command itself makes sure of it, and tells why
-/// it cannot be.
-fn seal_early() {
-    let makes_process = |argument: &std::ffi::OsString| {
-        ["create", "exec", "restore", "run"].iter().any(|command| argument == command)
-    };
-    if std::env::args_os().skip(1).any(|argument| makes_process(&argument)) {
-        let _ = seal::ensure();
     }
 }
 

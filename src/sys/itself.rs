@@ -1,0 +1,104 @@
+//! The running program's own file, executed again through a mount that nobody can write it by.
+//!
+//! What is here is called before the C library is ready, so it has neither thread-local storage nor anything
+//! that the C library chooses by the processor, such as `memcpy`: it makes bare system calls, by the registers
+//! alone, and copies nothing.
+use rustix::io::Errno;
+use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use syscalls::raw::{syscall2, syscall3, syscall5};
+
+const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
+
+/// `struct mount_attr` with `MOUNT_ATTR_RDONLY` to set: `mount_setattr(2)`.
+static READ_ONLY: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+
+/// `__NR_open_tree_attr`, the same number on every architecture; Linux 6.15.
+const OPEN_TREE_ATTR: usize = 467;
+
+/// Remembers a yes: what a program was executed from stays so.
+static FROM_READ_ONLY_MOUNT: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program has been executed from a mount that is read-only, so that `/proc/self/exe` cannot be
+/// opened for writing through it.
+///
+/// # Errors
+/// The kernel's, see `statfs(2)`: there is no procfs.
+pub fn is_from_read_only_mount() -> Result<bool, Errno> {
+    if FROM_READ_ONLY_MOUNT.load(Ordering::Relaxed) {
+        return Ok(true);
+    }
+    let mut found = MaybeUninit::<libc::statfs64>::uninit();
+    // SAFETY: the path is null-terminated, and there is room for the structure that the kernel writes.
+    let result = unsafe {
+        syscall2(libc::SYS_statfs as usize, OWN_EXECUTABLE.as_ptr() as usize, found.as_mut_ptr() as usize)
+    };
+    checked(result)?;
+    // SAFETY: statfs(2) has succeeded, so all of the structure is written; the field lies within it.
+    let flags = unsafe { (&raw const (*found.as_ptr()).f_flags).read() };
+    let is_read_only = flags as u64 & libc::ST_RDONLY != 0;
+    FROM_READ_ONLY_MOUNT.store(is_read_only, Ordering::Relaxed);
+    Ok(is_read_only)
+}
+
+/// A detached read-only clone of the mount that the program's file is on, at that file; close-on-exec.
+///
+/// # Errors
+/// The kernel's, see `open_tree(2)` and `mount_setattr(2)`.
+pub fn read_only_clone() -> Result<OwnedFd, Errno> {
+    let at = libc::AT_FDCWD as isize as usize;
+    let path = OWN_EXECUTABLE.as_ptr() as usize;
+    let flags = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
+    let (attr, size) = (READ_ONLY.as_ptr() as usize, size_of_val(&READ_ONLY));
+    // SAFETY: path and attributes are static, and the size of the latter is passed with them.
+    let tree = checked(unsafe { syscall5(OPEN_TREE_ATTR, at, path, flags, attr, size) });
+    if tree != Err(Errno::NOSYS) {
+        // SAFETY: the kernel has made this descriptor, and nothing else knows of it.
+        return tree.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) });
+    }
+    // SAFETY: the path is static.
+    let tree = checked(unsafe { syscall3(libc::SYS_open_tree as usize, at, path, flags) })?;
+    let empty = c"".as_ptr() as usize;
+    let of_itself = libc::AT_EMPTY_PATH as usize;
+    // SAFETY: path and attributes are static, and the size of the latter is passed with them.
+    checked(unsafe { syscall5(libc::SYS_mount_setattr as usize, tree, empty, of_itself, attr, size) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(tree as i32) })
+}
+
+/// Executes an open file with arguments and environment as the kernel has given them: each array ends in a null
+/// pointer. Returns only why it could not.
+///
+/// # Safety
+/// Both arrays and all that they point to are null-terminated.
+pub(super) unsafe fn execute(
+    file: OwnedFd,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) -> Errno {
+    // Dropping it would call the C library.
+    let (file, empty) = (file.into_raw_fd() as usize, c"".as_ptr() as usize);
+    let of_itself = libc::AT_EMPTY_PATH as usize;
+    // SAFETY: the caller vouches for the arrays; the path is static.
+    let result = unsafe {
+        syscall5(
+            libc::SYS_execveat as usize,
+            file,
+            empty,
+            arguments as usize,
+            environment as usize,
+            of_itself,
+        )
+    };
+    checked(result).err().unwrap_or(Errno::INVAL)
+}
+
+/// What the kernel returns, told from the errors among it: `syscalls(2)`.
+fn checked(result: usize) -> Result<usize, Errno> {
+    match result as isize {
+        error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error as i32)),
+        _ => Ok(result),
+    }
+}
