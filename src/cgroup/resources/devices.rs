@@ -2,6 +2,7 @@
 //! program for v2. Each kind of access to a device is decided by the last rule that matches it; without a match it
 //! is denied. An access of several kinds is allowed when each of them is.
 use super::device_list::DeviceList;
+use super::device_tree::DeviceTree;
 use crate::cgroup::Error;
 use crate::sys::bpf::Instruction;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -18,6 +19,17 @@ pub(super) enum Kind {
     Any,
     Block,
     Character,
+}
+
+impl Kind {
+    /// `BPF_DEVCG_DEV_*`, linux/bpf.h; `None` where every kind is meant.
+    pub(super) fn number(self) -> Option<u32> {
+        match self {
+            Self::Any => None,
+            Self::Block => Some(1),
+            Self::Character => Some(2),
+        }
+    }
 }
 
 /// One rule; `None` is every major or minor number.
@@ -76,6 +88,9 @@ impl Rules {
 
     /// The v2 program: rules from the last to the first, with the kinds of access that none has decided yet.
     /// One that allows takes its kinds off, and none left is allowed; one that denies a kind left ends it.
+    ///
+    /// The kernel's verifier walks all ways through it, which multiply with everything that a way may have changed.
+    /// Rules that allow all of a device, which most are, therefore change nothing: see [`super::device_tree`].
     pub(in crate::cgroup) fn program(&self) -> Vec<Instruction> {
         let mut program = vec![
             Instruction::load_word(Self::SCRATCH, Self::CONTEXT, 0),
@@ -86,22 +101,29 @@ impl Rules {
             Instruction::load_word(Self::MAJOR, Self::CONTEXT, 4),
             Instruction::load_word(Self::MINOR, Self::CONTEXT, 8),
         ];
+        let mut tree = DeviceTree::default();
         for rule in self.0.iter().rev() {
+            if rule.allows_whole_device() {
+                tree.add(rule);
+                continue;
+            }
+            std::mem::take(&mut tree).append(&mut program);
             rule.append(&mut program);
             if rule.matches_everything() {
                 break;
             }
         }
+        tree.append(&mut program);
         program.extend([Instruction::set(Self::RESULT, 0), Instruction::exit()]);
         program
     }
 
-    const RESULT: u8 = 0;
+    pub(super) const RESULT: u8 = 0;
     const CONTEXT: u8 = 1;
-    const KIND: u8 = 2;
+    pub(super) const KIND: u8 = 2;
     const ACCESS: u8 = 3;
-    const MAJOR: u8 = 4;
-    const MINOR: u8 = 5;
+    pub(super) const MAJOR: u8 = 4;
+    pub(super) const MINOR: u8 = 5;
     const SCRATCH: u8 = 6;
 }
 
@@ -145,14 +167,15 @@ impl Rule {
         self.kind == Kind::Any && self.major.is_none() && self.minor.is_none() && self.access == ALL
     }
 
+    /// Whether it allows every access to devices of one kind, so that no other rule matters to those.
+    fn allows_whole_device(&self) -> bool {
+        self.allow && self.access == ALL && self.kind != Kind::Any
+    }
+
     /// A test for each condition that jumps over the rule when it fails, then the verdict.
     fn append(&self, program: &mut Vec<Instruction>) {
         let mut tests = Vec::with_capacity(5);
-        match self.kind {
-            Kind::Any => {}
-            Kind::Block => tests.push(Instruction::jump_unless_equal(Rules::KIND, 1)),
-            Kind::Character => tests.push(Instruction::jump_unless_equal(Rules::KIND, 2)),
-        }
+        tests.extend(self.kind.number().map(|kind| Instruction::jump_unless_equal(Rules::KIND, kind)));
         if let Some(major) = self.major {
             tests.push(Instruction::jump_unless_equal(Rules::MAJOR, major));
         }
@@ -191,6 +214,7 @@ impl Rule {
 mod tests {
     use super::*;
     use crate::sys::bpf::Operation;
+    use proptest::prelude::*;
 
     fn rules(json: &str) -> Rules {
         Rules::compile(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap()).unwrap()
@@ -261,6 +285,53 @@ mod tests {
         assert!(!verdict(&program, 1, READ | WRITE, 8, 1), "opened for both, it could be written");
         assert!(verdict(&program, 1, READ | WRITE, 8, 2));
         assert!(verdict(&program, 2, READ | WRITE, 4, 64), "two rules allow one kind each");
+    }
+
+    /// What the rules say, read off them one by one.
+    fn meant(rules: &Rules, kind: Kind, access: u8, major: u32, minor: u32) -> bool {
+        [MKNOD, READ, WRITE].into_iter().filter(|one| access & one != 0).all(|one| {
+            let matches = |rule: &&Rule| {
+                (rule.kind == Kind::Any || rule.kind == kind)
+                    && rule.major.is_none_or(|number| number == major)
+                    && rule.minor.is_none_or(|number| number == minor)
+                    && rule.access & one != 0
+            };
+            rules.0.iter().rev().find(matches).is_some_and(|rule| rule.allow)
+        })
+    }
+
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        let kind = prop_oneof![Just(Kind::Any), Just(Kind::Block), Just(Kind::Character)];
+        let number = || prop_oneof![Just(None), (0..3_u32).prop_map(Some)];
+        let access = prop_oneof![Just(ALL), 1..=ALL];
+        (any::<bool>(), kind, number(), number(), access)
+            .prop_map(|(allow, kind, major, minor, access)| Rule { allow, kind, major, minor, access })
+    }
+
+    proptest! {
+        #[test]
+        fn the_program_says_of_every_access_what_the_rules_say(rules in prop::collection::vec(any_rule(), 0..8)) {
+            let rules = Rules(rules);
+            let program = rules.program();
+            for kind in [Kind::Block, Kind::Character] {
+                for (access, major, minor) in
+                    (1..=ALL).flat_map(|access| (0..4).flat_map(move |major| (0..4).map(move |minor| (access, major, minor))))
+                {
+                    let number = kind.number().unwrap_or_default();
+                    prop_assert_eq!(
+                        verdict(&program, number, access, major, minor),
+                        meant(&rules, kind, access, major, minor),
+                        "{:?} {} {}:{} by {:?}", kind, access, major, minor, rules
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_of_a_usual_config_is_short() {
+        let program = rules(r#"[{"allow":false,"access":"rwm"}]"#).program();
+        assert!(program.len() <= 44, "{} instructions", program.len());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 mod block_io;
 mod cpu;
 mod device_list;
+mod device_tree;
 pub(super) mod devices;
 mod hugepages;
 mod memory;
