@@ -40,12 +40,12 @@ impl Run {
         options.starts_it = true;
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
-        let (container, child) =
+        let (mut container, child) =
             Container::create(context.root()?, &launch.id, &launch.bundle, spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
         let attended =
-            pidfd_socket.send(&child).and_then(|()| self.attend(&container, &child, console, &signals));
+            pidfd_socket.send(&child).and_then(|()| self.attend(&mut container, &child, console, &signals));
         match attended {
             Ok(status) => {
                 if !self.detach && !self.keep {
@@ -64,7 +64,7 @@ impl Run {
 
     fn attend(
         &self,
-        container: &Container,
+        container: &mut Container,
         child: &Child,
         console: Console,
         signals: &Signals,
