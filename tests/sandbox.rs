@@ -365,7 +365,7 @@ fn a_created_process_waits_for_start_and_others_join_it() {
     let init = sandbox.spawn(None, Some(listener)).unwrap();
     let connection = socket();
     connect(&connection, &address).unwrap();
-    start(connection.as_fd(), "/bin/busybox", |_| unreachable!("nothing notifies")).unwrap();
+    start(connection.as_fd(), "/bin/busybox", None, |_| unreachable!("nothing notifies")).unwrap();
 
     let mut process = sandbox.spec.process().clone().unwrap();
     let script = "readlink /proc/self/ns/pid; hostname; exit 3";

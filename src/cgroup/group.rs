@@ -71,6 +71,16 @@ pub struct Cgroup {
     clone_into: Option<OwnedFd>,
     /// A scope of systemd that is to be made with the first process in it.
     awaited: Option<Awaited>,
+    filter: Filter,
+}
+
+/// How far the device filter of a cgroup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filter {
+    /// Attached, or somebody else's matter.
+    Attached,
+    /// For [`Cgroup::finish`] to attach.
+    Missing { delegated: bool },
 }
 
 /// What a scope is made from.
@@ -85,8 +95,9 @@ struct Awaited {
 }
 
 impl Cgroup {
-    /// Makes the directories and writes the limits; removes what it made when it fails. A scope of systemd
-    /// comes to be with [`Cgroup::add`], for systemd makes none without a process.
+    /// Makes the directories and writes the limits; removes what it made when it fails. [`Cgroup::finish`] must
+    /// follow before any program of the container's runs. A scope of systemd comes to be with [`Cgroup::add`], for
+    /// systemd makes none without a process.
     ///
     /// # Errors
     /// Names the file and the controller.
@@ -101,7 +112,7 @@ impl Cgroup {
             let (hierarchies, path, resources) = (hierarchies.clone(), path.clone(), resources.clone());
             let awaited =
                 Some(Awaited { hierarchies, path, scope, resources, is_made: AtomicBool::new(false) });
-            return Ok(Self { record, clone_into: None, awaited });
+            return Ok(Self { record, clone_into: None, awaited, filter: Filter::Attached });
         }
         for _ in 1..CREATE_ATTEMPTS {
             match Self::create_once(hierarchies, path, resources) {
@@ -122,10 +133,25 @@ impl Cgroup {
         done.inspect_err(|_| made.iter().for_each(Made::undo))
     }
 
+    /// Attaches the device program of cgroup2. The kernel takes a while to verify it, and what runs in the group
+    /// meanwhile is wharf's own; so this is done beside that.
+    ///
+    /// # Errors
+    /// Names the directory.
+    pub fn finish(&self, resources: &Resources) -> Result<(), Error> {
+        let Filter::Missing { delegated } = self.filter else { return Ok(()) };
+        match self.filter_devices(resources) {
+            // Whoever may not filter devices cannot make any either: the kernel refuses mknod(2) to a user
+            // namespace, and what is bound is what its user may open anyway.
+            Err(Error::File { source, .. }) if delegated && is_refused(&source) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Finds a cgroup again; it may be gone by now.
     pub fn from_record(record: &Record) -> Self {
         let clone_into = record.v2.as_deref().and_then(|directory| open(directory).ok());
-        Self { record: record.clone(), clone_into, awaited: None }
+        Self { record: record.clone(), clone_into, awaited: None, filter: Filter::Attached }
     }
 
     /// What [`Cgroup::from_record`] needs.
@@ -274,7 +300,8 @@ impl Awaited {
         let mut made = Vec::new();
         let done = make_all(&self.hierarchies, &self.path, &self.resources, &mut made);
         // The scope itself goes when the cgroup is deleted.
-        done.map(drop).inspect_err(|_| made.iter().for_each(Made::undo))
+        done.and_then(|cgroup| cgroup.finish(&self.resources))
+            .inspect_err(|_| made.iter().for_each(Made::undo))
     }
 }
 
@@ -298,14 +325,14 @@ fn make_all(
     }
     write_limits(&record, resources)?;
     let clone_into = record.v2.as_deref().map(open).transpose()?;
-    let cgroup = Cgroup { record, clone_into, awaited: None };
-    match cgroup.filter_devices(resources) {
-        // Whoever may not filter devices cannot make any either: the kernel refuses mknod(2) to a user
-        // namespace, and what is bound is what its user may open anyway.
-        Err(Error::File { source, .. }) if hierarchies.delegated && is_refused(&source) => {}
-        done => done?,
+    let filter = Filter::Missing { delegated: hierarchies.delegated };
+    let cgroup = Cgroup { record, clone_into, awaited: None, filter };
+    if cgroup.v1_with("devices").is_none() {
+        return Ok(cgroup);
     }
-    Ok(cgroup)
+    // A v1 list is changed entry by entry, and in between the group may open nothing.
+    cgroup.finish(resources)?;
+    Ok(Cgroup { filter: Filter::Attached, ..cgroup })
 }
 
 /// Those of a scope are the container's own by now.

@@ -23,7 +23,9 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = CgroupPath::parse(None, &name).unwrap();
-        let group = Cgroup::create(host, &path, &compile(host, resources)).unwrap();
+        let resources = compile(host, resources);
+        let group = Cgroup::create(host, &path, &resources).unwrap();
+        group.finish(&resources).unwrap();
         Self { group, children: Vec::new() }
     }
 

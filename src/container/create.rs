@@ -5,18 +5,22 @@
 //! STATE_ROOT/ID             made exclusively, locked
 //! state.json                phase creating; names the cgroup to come
 //! cgroup                    made with its limits
-//! sandbox::begin            all mounts stand, the host's root is still there
+//! sandbox::begin            the process is made; beside it, what only its program needs: device filter, config.json
+//! rest.settle               all mounts stand, the host's root is still there
 //! prestart, createRuntime,  hooks
 //! createContainer
 //! rest.finish               the process waits on start.sock, or for this process when that starts it
 //! state.json                phase created
 //! ```
+//! A creator that starts the container itself, and has no hooks to run in between, awaits nothing: the record names
+//! the process once that is there, and `start` hears how it fared.
 //! A failure undoes what was done, from the last step back. A `create` that is killed leaves a directory
 //! that `delete --force` can clean up, because the record names cgroup and process.
 use super::directory::{START_SOCKET, StateDirectory};
-use super::foundation::{Draft, Making};
+use super::foundation::{self, Draft, Making};
 use super::hooks::{self, Kind, Place};
 use super::record::{Phase, Record};
+use super::start::Starter;
 use super::state::State;
 use super::{Child, Container, ContainerId, CreateOptions, Error, Status, connect_socket, resctrl, socket};
 use crate::sandbox::{self, Inputs, Plan, Rootfs, Start};
@@ -34,6 +38,8 @@ struct Prepared {
     plan: Plan,
     /// On which others start it.
     start_socket: Option<OwnedFd>,
+    /// Whether the process is to be awaited before its creator goes on.
+    awaited: bool,
 }
 
 pub(super) fn create(
@@ -56,10 +62,12 @@ pub(super) fn create(
         }
     };
     drop(lock);
-    let starter = prepared.start_socket.is_none().then_some(connection);
-    let warnings = [prepared.draft.warnings(), prepared.plan.warnings()].concat();
     let (cgroup, child) = making.done()?;
-    Ok((Container { directory, record: prepared.draft.record, cgroup, warnings, starter }, child))
+    let Prepared { draft, plan, start_socket, awaited, .. } = prepared;
+    let warnings = [draft.warnings(), plan.warnings()].concat();
+    let unawaited = (!awaited).then_some(plan);
+    let starter = start_socket.is_none().then_some(Starter { connection, unawaited });
+    Ok((Container { directory, record: draft.record, cgroup, warnings, starter }, child))
 }
 
 fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions) -> Result<Prepared, Error> {
@@ -75,6 +83,10 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
         Some(socket) => Start::ByAnyone(rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(state_error)?),
         None => Start::ByCreator,
     };
+    let process = spec.process().as_ref();
+    let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+    // What has to happen between the two, or comes of the first, wants to know that it went well.
+    let awaited = !options.starts_it || spec.hooks().is_some() || terminal;
     let console_socket = connect_console(options.console, options.console_socket.as_deref())?;
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(draft.record.rootfs.clone())),
@@ -90,7 +102,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     let mut plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
     plan.check_rights()?;
     plan.write_pid_to(draft.record.resctrl.as_ref().map(resctrl::Record::task_files).unwrap_or_default());
-    Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket })
+    Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket, awaited })
 }
 
 /// The socket that gets the terminal's master: one that is connected already, or that at the path.
@@ -111,14 +123,26 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Err
     making.lay(&prepared.draft)?;
     let directory = making.directory;
     if let Some(socket) = &prepared.start_socket {
+        // A `create` that was killed may have left one.
+        directory.remove_file(START_SOCKET)?;
         socket::listen_in(socket.as_fd(), directory.fd(), START_SOCKET).map_err(|errno| {
             let path = directory.path_of(START_SOCKET);
             Error::State { action: "listen on", path, source: errno.into() }
         })?;
     }
-    let (init, rest) = sandbox::begin(&prepared.plan, making.cgroup.as_ref())?;
+    let Prepared { draft, plan, awaited, .. } = prepared;
+    let (init, mut rest) = sandbox::begin(plan, making.cgroup.as_ref(), |init| {
+        making.furnish(draft)?;
+        draft.record.process = Some(foundation::identity(init)?);
+        // From here on `delete --force` finds the process.
+        if *awaited { Ok(()) } else { draft.record.write(directory) }
+    })?;
+    let init = making.init.insert(init);
+    if !*awaited {
+        return Ok(rest.unawaited());
+    }
+    rest.settle(plan, init)?;
     let record = &mut prepared.draft.record;
-    record.process = Some(making.take(init)?);
     run_hooks(making, record, prepared.hooks.as_ref(), &HOOKS)?;
     let connection = rest.finish(&prepared.plan)?;
     record.phase = Phase::Created;

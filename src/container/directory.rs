@@ -55,7 +55,6 @@ impl StateDirectory {
         if self.read(STATE_FILE)?.is_some() {
             return Err(exists());
         }
-        self.remove_file(START_SOCKET)?;
         Ok(lock)
     }
 

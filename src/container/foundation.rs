@@ -124,6 +124,14 @@ fn draft(id: &ContainerId, bundle: &Path, spec: &Spec, cgroup: cgroup::Record) -
     }
 }
 
+/// What tells the first process, a child of the caller, from every other.
+pub(super) fn identity(init: &Init) -> Result<ProcessIdentity, Error> {
+    ProcessIdentity::of_child(init.pid).map_err(|source| {
+        let pid = init.pid.as_raw_nonzero().get();
+        Error::Process { action: "read the start time of", pid, source }
+    })
+}
+
 /// What exists of a container that is being made, in the order of making.
 #[derive(Debug)]
 pub(super) struct Making<'a> {
@@ -137,13 +145,21 @@ impl<'a> Making<'a> {
         Self { directory, cgroup: None, init: None }
     }
 
-    /// Writes record and config, and makes the cgroup with its limits.
+    /// Writes the record, and makes the cgroup with its limits: what the first process is born into.
     pub(super) fn lay(&mut self, draft: &Draft) -> Result<(), Error> {
         draft.record.write(self.directory)?;
         let hierarchies = draft.usable.as_ref().unwrap_or(&draft.hierarchies);
         self.cgroup = Some(Cgroup::create(hierarchies, &draft.cgroup_path, &draft.resources)?);
         if let Some(groups) = &draft.resctrl {
             groups.make()?;
+        }
+        Ok(())
+    }
+
+    /// What must be there before any program of the container's runs, and may be made beside its first process.
+    pub(super) fn furnish(&self, draft: &Draft) -> Result<(), Error> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.finish(&draft.resources)?;
         }
         self.directory.write(CONFIG_FILE, &draft.config, false)
     }
@@ -159,11 +175,7 @@ impl<'a> Making<'a> {
 
     /// Takes the first process, which is a child of the caller.
     pub(super) fn take(&mut self, init: Init) -> Result<ProcessIdentity, Error> {
-        let pid = self.init.insert(init).pid;
-        ProcessIdentity::of_child(pid).map_err(|source| {
-            let pid = pid.as_raw_nonzero().get();
-            Error::Process { action: "read the start time of", pid, source }
-        })
+        identity(self.init.insert(init))
     }
 
     /// Hands over what was made.

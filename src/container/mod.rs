@@ -55,6 +55,7 @@ use directory::StateDirectory;
 use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Process, Spec};
 use record::{Phase, Record};
 use rustix::process::Pid;
+use start::Starter;
 use status::{ProcessIdentity, Progress};
 use std::borrow::Cow;
 use std::io;
@@ -118,7 +119,7 @@ pub struct Container {
     cgroup: OnceLock<Cgroup>,
     warnings: Vec<String>,
     /// What this process starts it by when it has created it for that.
-    starter: Option<OwnedFd>,
+    starter: Option<Starter>,
 }
 
 /// A process of a container that the caller is the parent of and must reap.
@@ -168,8 +169,17 @@ impl Container {
     ///
     /// # Errors
     /// In runc's words when the program cannot be executed.
-    pub fn start(&self) -> Result<(), Error> {
+    pub fn start(&mut self) -> Result<(), Error> {
         start::start(self)
+    }
+
+    /// Whether a container that this process has created for itself to start is ready for that: [`Container::start`]
+    /// asks by itself, but something else that fails may have failed for this.
+    ///
+    /// # Errors
+    /// Names the step of its creation that failed.
+    pub fn settle(&self) -> Result<(), Error> {
+        start::settle(self)
     }
 
     /// Its status now, by the kernel's word (pidfd, start time, boot id).
@@ -337,7 +347,8 @@ impl Container {
         let Some(process) = &current.process else { return Ok(Status::Stopped) };
         let progress = process.progress().map_err(|source| self.process_error("read", source))?;
         let Some(progress) = progress else { return Ok(Status::Stopped) };
-        if current.phase == Phase::Creating {
+        // One that its creator starts has no other end of its creation than its program.
+        if current.phase == Phase::Creating && progress == Progress::Waiting {
             return Ok(Status::Creating);
         }
         if self.own_cgroup().is_frozen()? {

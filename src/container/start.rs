@@ -4,20 +4,32 @@ use super::hooks::{self, Kind, Place};
 use super::state::State;
 use super::{Container, Error, Status, socket};
 use crate::sandbox::seccomp::Listening;
-use crate::sandbox::{self, Init, SpawnError};
+use crate::sandbox::{self, Init, Plan, SpawnError};
 use rustix::io::Errno;
 use rustix::net::SocketType;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-pub(super) fn start(container: &Container) -> Result<(), Error> {
-    if let Some(connection) = &container.starter {
+/// What a creator starts a container by that nobody else can start.
+#[derive(Debug)]
+pub(super) struct Starter {
+    pub(super) connection: OwnedFd,
+    /// Set while the process may still be on its way through it.
+    pub(super) unawaited: Option<Plan>,
+}
+
+pub(super) fn start(container: &mut Container) -> Result<(), Error> {
+    if let Some(starter) = container.starter.take() {
         let lock = container.directory.lock()?;
         run_hooks(container, Kind::StartContainer)?;
-        sandbox::release(connection.as_fd())?;
-        execute(container, connection.as_fd())?;
+        let connection = starter.connection.as_fd();
+        // One that has ended has left word of why.
+        let released = sandbox::release(connection);
+        execute(container, connection, starter.unawaited.as_ref())?;
+        released?;
         drop(lock);
         return run_hooks(container, Kind::Poststart);
     }
+    let container = &*container;
     let lock = match container.directory.try_lock()? {
         Some(lock) => lock,
         None => {
@@ -37,16 +49,23 @@ pub(super) fn start(container: &Container) -> Result<(), Error> {
             source: errno.into(),
         },
     })?;
-    execute(container, connection.as_fd())?;
+    execute(container, connection.as_fd(), None)?;
     container.directory.remove_file(START_SOCKET)?;
     drop(lock);
     run_hooks(container, Kind::Poststart)
 }
 
+pub(super) fn settle(container: &Container) -> Result<(), Error> {
+    match &container.starter {
+        Some(Starter { connection, unawaited: Some(plan) }) => Ok(sandbox::settle(connection.as_fd(), plan)?),
+        _ => Ok(()),
+    }
+}
+
 /// Returns when the program has been executed.
-fn execute(container: &Container, connection: BorrowedFd<'_>) -> Result<(), Error> {
+fn execute(container: &Container, connection: BorrowedFd<'_>, unawaited: Option<&Plan>) -> Result<(), Error> {
     let listening = |listening: &Listening| attend(container, listening, connection);
-    let started = sandbox::start(connection, &container.record.program, listening);
+    let started = sandbox::start(connection, &container.record.program, unawaited, listening);
     started.map_err(|error| {
         if matches!(error, SpawnError::Agent { .. }) {
             // Nobody would ever answer its system calls.

@@ -121,11 +121,13 @@ impl Message {
         let mut bytes = [0; SIZE];
         loop {
             match descriptor::receive(socket, &mut bytes) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok((0, _)) => return Ok(None),
                 Ok((_, sent)) => {
                     return Self::decode(&bytes).map(|message| Some((message, sent))).ok_or(Errno::BADMSG);
                 }
-                Err(Errno::INTR) => {}
+                // The other end has ended with our word unread; what it said before comes after this, which the
+                // kernel tells once.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -150,6 +152,22 @@ mod tests {
             assert_eq!(Message::decode(&message.encode()), Some(message));
         }
         assert_eq!(failure.detail(), "tmpfs: Bad value for 'size'");
+    }
+
+    #[test]
+    fn the_last_word_of_one_that_never_heard_ours_is_read() {
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("sockets");
+        Message::Ready.send(ours.as_fd()).expect("sent");
+        Message::Executing.send(theirs.as_fd()).expect("sent");
+        drop(theirs);
+        assert_eq!(Message::receive(ours.as_fd()), Ok(Some(Message::Executing)));
+        assert_eq!(Message::receive(ours.as_fd()), Ok(None));
     }
 
     #[test]

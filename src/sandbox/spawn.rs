@@ -143,8 +143,8 @@ pub(super) struct Prepared {
 /// # Errors
 /// Names the step that failed.
 pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
-    let (init, rest) = begin(plan, cgroup)?;
-    match rest.finish(plan) {
+    let (init, mut rest) = begin(plan, cgroup, |_| Ok::<_, SpawnError>(()))?;
+    match rest.settle(plan, &init).and_then(|()| rest.finish(plan)) {
         Ok(_) => Ok(init),
         Err(error) => {
             reap(&init);
@@ -153,7 +153,7 @@ pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
     }
 }
 
-/// What is left to do for a process in its sandbox that has not executed anything yet.
+/// What is left to do for a process that is being set up.
 #[derive(Debug)]
 #[must_use]
 pub struct Rest {
@@ -163,11 +163,20 @@ pub struct Rest {
 }
 
 impl Rest {
+    /// Returns when hooks may run, or, in a Plan without such hooks, when [`Rest::finish`] has nothing to do.
+    ///
+    /// # Errors
+    /// Names the step that failed; the caller reaps the process all the same.
+    pub fn settle(&mut self, plan: &Plan, init: &Init) -> Result<(), SpawnError> {
+        self.paused = await_report(plan, Some(init), self.socket.as_fd())?;
+        Ok(())
+    }
+
     /// Lets it go on. Returns when it has reached `execve`, or, where that is for later, when it has done
     /// everything but execute; the connection is for the creator to start it by ([`super::Start::ByCreator`]).
     ///
     /// # Errors
-    /// Names the step that failed; the caller reaps the process all the same.
+    /// As [`Rest::settle`].
     pub fn finish(self, plan: &Plan) -> Result<OwnedFd, SpawnError> {
         if self.paused {
             go_on(self.socket.as_fd())?;
@@ -175,14 +184,23 @@ impl Rest {
         }
         Ok(self.socket)
     }
+
+    /// The connection to start it by for a creator that does not wait: the process goes on by itself, and reports to
+    /// [`super::start`].
+    pub fn unawaited(self) -> OwnedFd {
+        self.socket
+    }
 }
 
-/// Clones the process and has it execute the Plan up to the moment at which hooks may run; a Plan without
-/// such hooks is executed as far as [`spawn`] does.
+/// Clones the process and lets it execute the Plan; `meanwhile` is what its creator does beside it.
 ///
 /// # Errors
-/// Names the step that failed; the child has been reaped.
-pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), SpawnError> {
+/// Names the step that failed, or is that of `meanwhile`; the child has been reaped.
+pub fn begin<E: From<SpawnError>>(
+    plan: &Plan,
+    cgroup: Option<&Cgroup>,
+    meanwhile: impl FnOnce(&Init) -> Result<(), E>,
+) -> Result<(Init, Rest), E> {
     let mut prepared = prepare(plan)?;
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -218,9 +236,8 @@ pub fn begin(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<(Init, Rest), Spawn
     if let (Ok(()), Some(birth)) = (&released, birth) {
         init = successor(init, birth.as_fd())?;
     }
-    let reported = released.and_then(|()| await_report(plan, Some(&init), parent_end.as_fd()));
-    match reported {
-        Ok(paused) => Ok((init, Rest { socket: parent_end, paused })),
+    match released.map_err(E::from).and_then(|()| meanwhile(&init)) {
+        Ok(()) => Ok((init, Rest { socket: parent_end, paused: false })),
         Err(error) => {
             reap(&init);
             Err(error)
@@ -310,7 +327,7 @@ fn await_report(plan: &Plan, init: Option<&Init>, socket: BorrowedFd<'_>) -> Res
     }
 }
 
-fn explain(plan: &Plan, failure: &Failure) -> SpawnError {
+pub(super) fn explain(plan: &Plan, failure: &Failure) -> SpawnError {
     match plan.steps.get(usize::from(failure.step)) {
         Some(Step::FindProgram | Step::Execute) => {
             let searched = plan.program.is_searched();

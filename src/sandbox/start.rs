@@ -1,7 +1,8 @@
 //! `start`: the word that a created container's process waits for.
+use super::plan::Plan;
 use super::report::{Failure, Message, PATIENCE, limit_waits};
 use super::seccomp::Listening;
-use super::spawn::{SpawnError, go_on, program_words, unheard};
+use super::spawn::{self, SpawnError, go_on, program_words, unheard};
 use rustix::io::Errno;
 use std::os::fd::BorrowedFd;
 
@@ -15,14 +16,16 @@ pub fn release(connection: BorrowedFd<'_>) -> Result<(), SpawnError> {
 }
 
 /// Completes the start of a created container over a connection to its start socket: returns when the
-/// process has executed its program. `program` is `process.args[0]`, for the error's text. `listening` is
-/// called when the process has a seccomp filter that notifies.
+/// process has executed its program. `program` is `process.args[0]`, for the error's text, and `plan` the Plan of a
+/// process that nobody has awaited ([`super::Rest::unawaited`]). `listening` is called when the process has a seccomp
+/// filter that notifies.
 ///
 /// # Errors
 /// In runc's words when the program cannot be executed.
 pub fn start(
     connection: BorrowedFd<'_>,
     program: &str,
+    plan: Option<&Plan>,
     mut listening: impl FnMut(&Listening) -> Result<(), SpawnError>,
 ) -> Result<(), SpawnError> {
     let failed = |errno: Errno| unheard("read the start report", errno);
@@ -33,11 +36,28 @@ pub fn start(
             Some((Message::Executing, _)) => executing = true,
             Some((Message::Listening(number), Some(flag))) => listening(&Listening { number, flag })?,
             Some((Message::Listening(_), None)) => return Err(failed(Errno::BADMSG)),
-            Some((Message::Failed(failure), _)) => return Err(explain(program, &failure)),
+            Some((Message::Failed(failure), _)) => {
+                return Err(match plan {
+                    Some(plan) => spawn::explain(plan, &failure),
+                    None => explain(program, &failure),
+                });
+            }
             Some((Message::Placed | Message::Ready, _)) => {}
             None if executing => return Ok(()),
             None => return Err(SpawnError::Killed),
         }
+    }
+}
+
+/// Returns when a process that nobody has awaited has done everything but execute its program.
+///
+/// # Errors
+/// Names the step that failed.
+pub fn settle(connection: BorrowedFd<'_>, plan: &Plan) -> Result<(), SpawnError> {
+    match Message::receive(connection).map_err(|errno| unheard("read the child's report", errno))? {
+        Some(Message::Failed(failure)) => Err(spawn::explain(plan, &failure)),
+        Some(_) => Ok(()),
+        None => Err(SpawnError::Killed),
     }
 }
 

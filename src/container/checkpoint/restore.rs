@@ -90,6 +90,7 @@ fn make(
     console: Option<Console>,
 ) -> Result<(), Error> {
     making.lay(draft)?;
+    making.furnish(draft)?;
     let directory = making.directory;
     if let Some(work) = &options.criu.work_path {
         fs::create_dir_all(work).map_err(bundle_error("make", work))?;

@@ -105,7 +105,9 @@ fn launch_once(
     match incarnation.go(instance, state, pid, streams.terminal_socket) {
         Ok(()) => Ok(incarnation),
         Err(error) => {
-            // The first error says what went wrong.
+            // A process that has ended on its way is the reason for what could not be done for it.
+            let error = incarnation.container.settle().err().map_or(error, Error::from);
+            // What went wrong first is what is told.
             let _ = incarnation.end();
             state.pid = None;
             Err(error)
