@@ -21,12 +21,10 @@ pub(super) enum Kind {
     File,
 }
 
-/// A path relative to the container's root, split so that missing parents can be made one by one.
+/// A clean path relative to the container's root; `.` is the root itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     path: CString,
-    /// Each prefix of the path with its last name; the last entry is the path itself.
-    prefixes: Vec<(CString, CString)>,
     /// Refuse symlinks on the way: for /proc and /sys (CVE-2025-54867) and /dev (CVE-2026-41579).
     no_symlinks: bool,
     /// A symlink at the end is meant itself.
@@ -39,25 +37,24 @@ impl Target {
     /// Cleans an absolute path as `chroot` would see it: `..` at the root stays at the root.
     /// `None` when a name holds a NUL byte.
     pub(super) fn parse(path: &Path) -> Option<Self> {
-        let mut names: Vec<&[u8]> = Vec::new();
+        let mut clean: Vec<u8> = Vec::with_capacity(path.as_os_str().len() + 1);
         for component in path.components() {
             match component {
-                Component::Normal(name) => names.push(name.as_bytes()),
-                Component::ParentDir => drop(names.pop()),
+                Component::Normal(name) => {
+                    if !clean.is_empty() {
+                        clean.push(b'/');
+                    }
+                    clean.extend_from_slice(name.as_bytes());
+                }
+                Component::ParentDir => clean.truncate(last_slash(&clean).unwrap_or(0)),
                 _ => {}
             }
         }
-        let mut prefixes = Vec::with_capacity(names.len());
-        let mut prefix = Vec::new();
-        for name in names {
-            if !prefix.is_empty() {
-                prefix.push(b'/');
-            }
-            prefix.extend_from_slice(name);
-            prefixes.push((CString::new(prefix.clone()).ok()?, CString::new(name).ok()?));
+        if clean.is_empty() {
+            clean.push(b'.');
         }
-        let path = prefixes.last().map_or_else(|| c".".to_owned(), |(whole, _)| whole.clone());
-        Some(Self { path, prefixes, no_symlinks: false, itself: false, within: None })
+        let path = CString::new(clean).ok()?;
+        Some(Self { path, no_symlinks: false, itself: false, within: None })
     }
 
     /// Refuses symlinks anywhere on the way.
@@ -89,13 +86,16 @@ impl Target {
     }
 
     /// The path that the last name is in; `None` for what is directly in the root.
-    pub(super) fn parent(&self) -> Option<&CStr> {
-        self.prefixes.iter().rev().nth(1).map(|(parent, _)| parent.as_c_str())
+    pub(super) fn parent(&self) -> Option<&[u8]> {
+        let path = self.path.to_bytes();
+        last_slash(path).map(|slash| &path[..slash])
     }
 
     /// Last name of the path; `.` for the root itself.
     pub(super) fn name(&self) -> &CStr {
-        self.prefixes.last().map_or(c".", |(_, name)| name)
+        let path = self.path.to_bytes_with_nul();
+        let name = &path[last_slash(path).map_or(0, |slash| slash + 1)..];
+        CStr::from_bytes_with_nul(name).unwrap_or(c".")
     }
 
     fn flags(&self) -> ResolveFlags {
@@ -144,20 +144,43 @@ impl Target {
 
     /// Makes missing parents and returns the last one; `None` when the parent is the root.
     pub(super) fn create_parents(&self, root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+        let path = self.path.to_bytes();
         let mut parent: Option<OwnedFd> = None;
-        for (prefix, name) in self.prefixes.iter().rev().skip(1).rev() {
+        let mut room = [0; PATH_MAX];
+        let (mut from, mut name_room) = (0, [0; NAME_MAX + 1]);
+        for slash in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index) {
+            let prefix = terminated(&mut room, &path[..slash])?;
             let opened = match self.open_prefix(root, prefix, OFlags::DIRECTORY) {
                 Err(Errno::NOENT) => {
                     let at = parent.as_ref().map_or(root, |fd| fd.as_fd());
+                    let name = terminated(&mut name_room, &path[from..slash])?;
                     existing_is_fine(rustix::fs::mkdirat(at, name, Mode::from(0o755)))?;
                     self.open_prefix(root, prefix, OFlags::DIRECTORY)?
                 }
                 opened => opened?,
             };
             parent = Some(opened);
+            from = slash + 1;
         }
         Ok(parent)
     }
+}
+
+/// `limits.h`, the terminating byte included in the first.
+const PATH_MAX: usize = 4096;
+const NAME_MAX: usize = 255;
+
+/// The bytes as a C string in this room.
+fn terminated<'a>(room: &'a mut [u8], bytes: &[u8]) -> Result<&'a CStr, Errno> {
+    let length = bytes.len();
+    let taken = room.get_mut(..=length).ok_or(Errno::NAMETOOLONG)?;
+    taken[..length].copy_from_slice(bytes);
+    taken[length] = 0;
+    CStr::from_bytes_with_nul(taken).map_err(|_| Errno::INVAL)
+}
+
+fn last_slash(path: &[u8]) -> Option<usize> {
+    path.iter().rposition(|byte| *byte == b'/')
 }
 
 impl std::fmt::Display for Target {
@@ -192,15 +215,17 @@ fn retry_again(mut open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<Owned
 mod tests {
     use super::*;
 
-    fn prefixes(path: &str) -> Vec<String> {
-        let target = Target::parse(Path::new(path)).unwrap();
-        target.prefixes.iter().map(|(prefix, _)| prefix.to_str().unwrap().to_owned()).collect()
-    }
-
     #[test]
     fn dot_dot_is_cleaned_and_cannot_climb_above_the_root() {
-        assert_eq!(prefixes("/a/../../b/./c//d"), ["b", "b/c", "b/c/d"]);
-        assert_eq!(Target::parse(Path::new("/..")).unwrap().to_string(), "/");
+        let target = Target::parse(Path::new("/a/../../b/./c//d")).unwrap();
+        assert_eq!(
+            (target.path(), target.name(), target.parent()),
+            (c"b/c/d", c"d", Some(b"b/c".as_slice()))
+        );
+        let root = Target::parse(Path::new("/x/..")).unwrap();
+        assert_eq!((root.to_string().as_str(), root.name(), root.parent()), ("/", c".", None));
+        let one = Target::parse(Path::new("one")).unwrap();
+        assert_eq!((one.name(), one.parent()), (c"one", None));
     }
 
     #[test]

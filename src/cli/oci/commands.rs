@@ -31,12 +31,12 @@ impl Cli {
     ///
     /// # Errors
     /// What is wrong with them, or the help that was asked for.
-    pub(super) fn parse(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+    pub(super) fn parse(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let given = |wanted: &str| arguments.iter().skip(1).any(|argument| argument == wanted);
         // Help, and what is said of a command that there is not, name the others.
         let all =
             ["-h", "--help", "help"].iter().any(|word| given(word)) || !NAMES.iter().any(|name| given(name));
-        let matches = Self::command(|name| all || given(name)).try_get_matches_from(&arguments)?;
+        let matches = Self::command(|name| all || given(name)).try_get_matches_from(arguments)?;
         Ok(Self { global: GlobalOptions::from_arg_matches(&matches)?, command: Command::of(&matches)? })
     }
 

@@ -38,7 +38,7 @@ pub const SEALED: [&CStr; 4] = [c"create", c"exec", c"restore", c"run"];
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    let cli = match Cli::parse(std::env::args_os().collect()) {
+    let cli = match Cli::parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
     };
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn options_of_an_executed_program_are_its_own() {
         let arguments = ["wharf-oci", "exec", "--tty", "web", "ls", "-l", "--color"];
-        let cli = Cli::parse(arguments.map(OsString::from).to_vec()).expect("parses");
+        let cli = Cli::parse(&arguments.map(OsString::from)).expect("parses");
         let Command::Exec(exec) = cli.command else { panic!("should be exec") };
         assert_eq!(exec.command(), ["ls", "-l", "--color"]);
     }
@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn help_and_mistakes_know_every_command() {
         let told = |arguments: &[&str]| {
-            let arguments = arguments.iter().map(OsString::from).collect();
-            Cli::parse(arguments).expect_err("no command to run").to_string()
+            let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+            Cli::parse(&arguments).expect_err("no command to run").to_string()
         };
         assert!(told(&["wharf-oci", "run", "--help"]).contains("--bundle"));
         assert!(told(&["wharf-oci", "--help"]).contains("  update "));

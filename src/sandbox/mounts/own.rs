@@ -7,7 +7,7 @@
 use crate::sandbox::step::{NewMount, Slot, Step};
 use crate::sandbox::target::Target;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// Names in a procfs that are symlinks, and so are looked up.
 const LINKS_OF_PROC: [&CStr; 4] = [c"self", c"thread-self", c"net", c"mounts"];
@@ -23,7 +23,7 @@ enum Contents {
 /// Marks the targets of steps that follow the attachment of such a file system.
 pub(in crate::sandbox) fn mark(steps: &mut [Step]) {
     let mut made: HashMap<Slot, Contents> = HashMap::new();
-    let mut attached: HashMap<CString, (Slot, Contents)> = HashMap::new();
+    let mut attached: HashMap<Vec<u8>, (Slot, Contents)> = HashMap::new();
     for step in steps {
         if let Step::CreateMount(new) = step {
             made.extend(contents(new).map(|contents| (new.slot, contents)));
@@ -40,7 +40,7 @@ pub(in crate::sandbox) fn mark(steps: &mut [Step]) {
         {
             target.set_within(*slot);
         }
-        let place = target.path().to_owned();
+        let place = target.path().to_bytes().to_vec();
         let (slot, copy_up) = match step {
             Step::Attach { slot, .. } | Step::AttachOrLink { slot, .. } => (*slot, false),
             Step::AttachTmpfs { slot, copy_up, .. } => (*slot, *copy_up),
@@ -74,8 +74,8 @@ fn target(step: &mut Step) -> Option<&mut Target> {
 }
 
 /// Whether a path is this place or below it.
-fn is_below(path: &CStr, place: &CStr) -> bool {
-    let rest = path.to_bytes().strip_prefix(place.to_bytes());
+fn is_below(path: &[u8], place: &[u8]) -> bool {
+    let rest = path.strip_prefix(place);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
