@@ -89,6 +89,20 @@ fn a_run_that_is_killed_at_any_system_call_can_be_cleaned_up() {
 }
 
 #[test]
+fn a_create_takes_over_what_a_killed_one_left() {
+    common::require_root!();
+    let scratch = Scratch::new("over");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let id = scratch.name("over");
+    let left = scratch.oci_root().join(&id);
+    std::fs::create_dir_all(&left).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(left.join("start.sock")).unwrap());
+    scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
+    scratch.oci(["start", &id]).ok();
+    scratch.oci(["delete", "--force", &id]).ok();
+}
+
+#[test]
 fn a_delete_that_is_killed_at_any_system_call_can_be_repeated() {
     common::require_root!();
     require!(program_exists("strace"), "needs strace");

@@ -80,7 +80,11 @@ enum Filter {
     /// Attached, or somebody else's matter.
     Attached,
     /// For [`Cgroup::finish`] to attach.
-    Missing { delegated: bool },
+    Missing {
+        delegated: bool,
+        /// The group has been made, so nobody's filter is on it.
+        is_new: bool,
+    },
 }
 
 /// What a scope is made from.
@@ -139,8 +143,8 @@ impl Cgroup {
     /// # Errors
     /// Names the directory.
     pub fn finish(&self, resources: &Resources) -> Result<(), Error> {
-        let Filter::Missing { delegated } = self.filter else { return Ok(()) };
-        match self.filter_devices(resources) {
+        let Filter::Missing { delegated, is_new } = self.filter else { return Ok(()) };
+        match self.attach_filter(resources, is_new) {
             // Whoever may not filter devices cannot make any either: the kernel refuses mknod(2) to a user
             // namespace, and what is bound is what its user may open anyway.
             Err(Error::File { source, .. }) if delegated && is_refused(&source) => Ok(()),
@@ -249,7 +253,12 @@ impl Cgroup {
         first
     }
 
+    /// Replaces the device filter, whichever there is.
     pub(super) fn filter_devices(&self, resources: &Resources) -> Result<(), Error> {
+        self.attach_filter(resources, false)
+    }
+
+    fn attach_filter(&self, resources: &Resources, is_first: bool) -> Result<(), Error> {
         let rules = &resources.devices;
         if rules.is_empty() {
             return Ok(());
@@ -258,8 +267,10 @@ impl Cgroup {
             return rules.v1_list()?.write(directory);
         }
         let Some(target) = self.clone_into_fd() else { return Ok(()) };
-        let attached = bpf::load_device_program(&rules.program())
-            .and_then(|program| bpf::set_device_program(target, program.as_fd()));
+        let attached = bpf::load_device_program(&rules.program()).and_then(|program| match is_first {
+            true => bpf::attach_device_program(target, program.as_fd(), None),
+            false => bpf::set_device_program(target, program.as_fd()),
+        });
         attached.map_err(|errno| Error::File {
             action: "attach the device filter (linux.resources.devices) to",
             path: self.record.v2.as_deref().unwrap_or(Path::new("")).display().to_string(),
@@ -325,7 +336,9 @@ fn make_all(
     }
     write_limits(&record, resources)?;
     let clone_into = record.v2.as_deref().map(open).transpose()?;
-    let filter = Filter::Missing { delegated: hierarchies.delegated };
+    // The first one made is that of cgroup2.
+    let is_new = made.first().is_some_and(Made::is_new);
+    let filter = Filter::Missing { delegated: hierarchies.delegated, is_new };
     let cgroup = Cgroup { record, clone_into, awaited: None, filter };
     if cgroup.v1_with("devices").is_none() {
         return Ok(cgroup);

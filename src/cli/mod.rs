@@ -1,11 +1,11 @@
 //! Argument parsing and printing, and nothing else: [`service`] for `wharf`, [`oci`] for `wharf-oci`, and
 //! [`terminal`] for both.
 
-/// A line on standard error. One that cannot be written is no reason to panic: the exit status tells too.
+/// A line on standard error, in one piece. One that cannot be written is no reason to panic: the exit status tells too.
 macro_rules! tell {
     ($($words:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($words)*);
+        let _ = std::io::stderr().write_all(format!("{}\n", format_args!($($words)*)).as_bytes());
     }};
 }
 

@@ -1,10 +1,12 @@
 //! Reading and checking what a user gives: config.json of a bundle, and process files.
 use super::{Error, dialect};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Component::{Normal, RootDir};
+use std::path::{Components, Path, PathBuf};
 
 /// Name of the configuration in a bundle, runtime-spec bundle.md.
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -144,8 +146,17 @@ fn identifiers_are_valid(suffix: &str) -> bool {
 
 /// Absolute path of a bundle that exists.
 pub(super) fn resolve_bundle(bundle: &Path) -> Result<PathBuf, Error> {
-    let action = "open bundle";
-    fs::canonicalize(bundle).map_err(|source| Error::Bundle { action, path: bundle.to_owned(), source })
+    let failed = |source| Error::Bundle { action: "open bundle", path: bundle.to_owned(), source };
+    let names = |mut path: Components<'_>| path.all(|name| matches!(name, RootDir | Normal(_)));
+    if bundle.is_absolute() && names(bundle.components()) {
+        // One call says that there is no symlink to look for, name by name.
+        let found =
+            openat2(CWD, bundle, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+        if found.is_ok() {
+            return Ok(bundle.components().collect());
+        }
+    }
+    fs::canonicalize(bundle).map_err(failed)
 }
 
 #[cfg(test)]

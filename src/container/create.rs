@@ -63,7 +63,9 @@ pub(super) fn create(
     };
     drop(lock);
     let (cgroup, child) = making.done()?;
-    let Prepared { draft, plan, start_socket, awaited, .. } = prepared;
+    let Prepared { mut draft, plan, start_socket, awaited, .. } = prepared;
+    // To this process, which alone starts it.
+    draft.record.phase = Phase::Created;
     let warnings = [draft.warnings(), plan.warnings()].concat();
     let unawaited = (!awaited).then_some(plan);
     let starter = start_socket.is_none().then_some(Starter { connection, unawaited });

@@ -10,7 +10,7 @@ mod place;
 mod process;
 
 use self::covers::Covers;
-use self::place::{Place, clone_tree};
+use self::place::{Place, clone_tree, leave_to_execve};
 use super::console;
 use super::deputy::write_own_oom_score_adj;
 use super::plan::Plan;
@@ -41,6 +41,8 @@ struct Child<'a> {
     start: Option<OwnedFd>,
     root: Option<OwnedFd>,
     proc: Option<OwnedFd>,
+    /// The file system of the Plan's own that is the working directory.
+    directory: Option<Slot>,
     covers: Covers,
     /// Which of the program's candidates can be executed.
     candidate: usize,
@@ -60,6 +62,7 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
         start: None,
         root: None,
         proc: None,
+        directory: None,
         covers: Covers::default(),
         candidate: 0,
         words: [0; FS_MESSAGE],
@@ -108,7 +111,9 @@ impl Child<'_> {
             Step::Console { devpts, size } => self.console(*devpts, *size)?,
             Step::ExecConsole { size } => self.exec_console(*size)?,
             Step::Sysctl { path, value } => self.write_proc(path, value.to_bytes())?,
+            Step::Nothing => {}
             step @ (Step::CreateMount(_)
+            | Step::MountInPlace { .. }
             | Step::OpenLate { .. }
             | Step::Attach { .. }
             | Step::AttachOrLink { .. }
@@ -200,7 +205,8 @@ impl Child<'_> {
         }
     }
 
-    fn pivot_root(&self) -> Result<(), Errno> {
+    fn pivot_root(&mut self) -> Result<(), Errno> {
+        self.directory = None;
         rustix::process::fchdir(self.root()?)?;
         rustix::process::pivot_root(c".", c".")?;
         // The host's tree now stands on top of the new root, and "." is the way to it: pivot_root(2).
@@ -208,7 +214,8 @@ impl Child<'_> {
         rustix::process::chdir(c"/")
     }
 
-    fn chroot(&self, moved: bool) -> Result<(), Errno> {
+    fn chroot(&mut self, moved: bool) -> Result<(), Errno> {
+        self.directory = None;
         for path in [c"/proc", c"/sys"] {
             // Whoever gets past the chroot must not find writable ones. EINVAL: it is no mount, or one that
             // a user namespace has locked in place.
@@ -282,13 +289,18 @@ fn become_namespace_root() -> Result<(), Errno> {
 fn loopback_up() -> Result<(), Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    netdev::loopback_up(socket.as_fd())
+    netdev::loopback_up(socket.as_fd())?;
+    leave_to_execve(socket);
+    Ok(())
 }
 
 fn private_proc() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    let proc =
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
+    leave_to_execve(context);
+    proc
 }
 
 fn callers_proc() -> Result<OwnedFd, Errno> {

@@ -2,12 +2,11 @@
 use super::inputs::Rootfs;
 use crate::sys::pidfd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// An image may make its passwd a FIFO, or endless (CVE-2024-9676).
-const PASSWD_LIMIT: u64 = 1 << 20;
+const PASSWD_LIMIT: usize = 1 << 20;
 
 /// The user's home directory, `/` when the image does not say.
 pub(super) fn of(rootfs: &Rootfs, uid: u32) -> String {
@@ -48,9 +47,16 @@ fn read_passwd(root: BorrowedFd<'_>) -> Option<String> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return None;
     }
-    // With room to spare the end is found by the second read.
-    let size = u64::try_from(stat.st_size).unwrap_or(0).min(PASSWD_LIMIT);
-    let mut text = String::with_capacity(usize::try_from(size).ok()? + 64);
-    std::fs::File::from(file).take(PASSWD_LIMIT).read_to_string(&mut text).ok()?;
-    Some(text)
+    let size = usize::try_from(stat.st_size).ok()?.min(PASSWD_LIMIT);
+    let mut text = vec![0; size];
+    let mut read = 0;
+    // Its size tells where it ends.
+    while read < size {
+        match rustix::io::read(&file, &mut text[read..]).ok()? {
+            0 => break,
+            length => read += length,
+        }
+    }
+    text.truncate(read);
+    String::from_utf8(text).ok()
 }

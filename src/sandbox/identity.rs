@@ -24,7 +24,9 @@ impl Identity {
     /// [`Identity::finish`], because later steps need it.
     pub(super) fn assume(&self) -> Result<(), Errno> {
         self.capabilities.drop_bounding()?;
-        rustix::thread::set_keep_capabilities(true)?;
+        if self.uid != 0 {
+            rustix::thread::set_keep_capabilities(true)?;
+        }
         match rustix::thread::set_thread_groups(&self.groups) {
             // A user namespace made without privilege forbids setgroups(2); it starts with no groups.
             Err(Errno::PERM) if self.groups.is_empty() => {}

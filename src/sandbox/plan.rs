@@ -170,6 +170,7 @@ impl Plan {
         steps.extend(after);
         steps.extend(covers);
         mounts::mark_own(&mut steps);
+        mounts::mount_in_place(&mut steps);
         steps.extend(sysctl);
         if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
             steps.push(Step::ReadonlyRoot);

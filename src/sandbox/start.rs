@@ -29,7 +29,9 @@ pub fn start(
     mut listening: impl FnMut(&Listening) -> Result<(), SpawnError>,
 ) -> Result<(), SpawnError> {
     let failed = |errno: Errno| unheard("read the start report", errno);
-    limit_waits(connection, PATIENCE).map_err(failed)?;
+    if plan.is_none() {
+        limit_waits(connection, PATIENCE).map_err(failed)?;
+    }
     let mut executing = false;
     loop {
         match Message::receive_with(connection).map_err(failed)? {

@@ -79,6 +79,14 @@ pub(super) enum Step {
     /// Cuts propagation to the host, recursively. What the container shares comes with its own mounts.
     IsolateMounts,
     CreateMount(NewMount),
+    /// Mounts a file system at a name in one of the Plan's own, by `mount(2)` with these options.
+    MountInPlace {
+        new: NewMount,
+        options: CString,
+        target: Target,
+    },
+    /// Stands for a step that another one has taken over.
+    Nothing,
     /// Opens the tree of a slot that was not there yet when the parent opened the others.
     OpenLate {
         slot: Slot,
@@ -242,9 +250,10 @@ impl Step {
             Self::PrivateProc => out.write_str("mount a private procfs"),
             Self::JoinMounts { .. } => out.write_str("join the mount namespace (linux.namespaces)"),
             Self::IsolateMounts => out.write_str("change mount propagation of /"),
-            Self::CreateMount(mount) => {
+            Self::CreateMount(mount) | Self::MountInPlace { new: mount, .. } => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
+            Self::Nothing => out.write_str("do nothing"),
             Self::OpenLate { path, at, .. } => write!(out, "{at}: open {path}"),
             Self::PlaceRoot(path) => write!(out, "attach the rootfs at {}", path.to_string_lossy()),
             Self::AwaitHooks => out.write_str("wait for the hooks"),

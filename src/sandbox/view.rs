@@ -77,6 +77,10 @@ fn details(step: &Step) -> (&'static str, Value) {
         Step::JoinMounts { join } => ("joinMounts", json!({"join": join})),
         Step::IsolateMounts => ("isolateMounts", Value::Null),
         Step::CreateMount(mount) => ("createMount", new_mount(mount)),
+        Step::MountInPlace { new, target, .. } => {
+            ("mountInPlace", json!({"mount": new_mount(new), "target": target.to_string()}))
+        }
+        Step::Nothing => ("nothing", Value::Null),
         Step::OpenLate { slot, path, .. } => ("openLate", json!({"mount": slot, "path": path})),
         Step::PlaceRoot(path) => ("placeRoot", json!({"path": text(path)})),
         Step::AwaitHooks => ("awaitHooks", Value::Null),

@@ -2,7 +2,7 @@
 //! for devices, and the instruction set of Documentation/bpf/standardization/instruction-set.rst.
 use super::clone::last_errno;
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
@@ -212,12 +212,24 @@ pub fn load_device_program(program: &[Instruction]) -> Result<OwnedFd, Errno> {
 /// The kernel's; `BUSY` when several programs are attached, since not all of them are wharf's.
 pub fn set_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let old = attached_device_program(cgroup)?.map(open_program).transpose()?;
+    attach_device_program(cgroup, program, old.as_ref().map(AsFd::as_fd))
+}
+
+/// Attaches a device program in the place of an old one, or to a directory that is known to have none.
+///
+/// # Errors
+/// The kernel's.
+pub fn attach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    old: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let attr = AttachAttr {
         target: cgroup.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: BPF_CGROUP_DEVICE,
         flags: if old.is_some() { BPF_F_ALLOW_MULTI | BPF_F_REPLACE } else { BPF_F_ALLOW_MULTI },
-        replaced: old.as_ref().map_or(0, |old| old.as_raw_fd() as u32),
+        replaced: old.map_or(0, |old| old.as_raw_fd() as u32),
     };
     // SAFETY: the attribute outlives the call and holds open descriptors; the size is its own.
     let result =

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 #[cfg(test)]
 pub(crate) mod allocations;
+pub mod arena;
 pub mod bpf;
 pub mod clone;
 pub mod command;

@@ -1,7 +1,7 @@
 //! `mount_setattr(2)` and `open_tree_attr(2)`.
 use super::clone::last_errno;
 use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
+use rustix::mount::{MountAttrFlags, MountFlags, OpenTreeFlags};
 use rustix::path::Arg;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -25,6 +25,27 @@ impl MountAttr {
     pub fn is_empty(&self) -> bool {
         self.set == 0 && self.clear == 0 && self.propagation == 0
     }
+}
+
+/// The flags of `mount(2)` for those of `fsmount(2)` (`MOUNT_ATTR_*`).
+pub fn mount_flags(attr: u32) -> MountFlags {
+    let attr = MountAttrFlags::from_bits_retain(attr);
+    let mut flags = MountFlags::empty();
+    for (one, other) in [
+        (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+        (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (MountAttrFlags::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+        (MountAttrFlags::MOUNT_ATTR_STRICTATIME, MountFlags::STRICTATIME),
+        (MountAttrFlags::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+        (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+    ] {
+        if attr.contains(one) {
+            flags |= other;
+        }
+    }
+    flags
 }
 
 /// Changes a mount, and with `recursive` all below it; an empty path is the mount `at` itself.

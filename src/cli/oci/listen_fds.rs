@@ -12,12 +12,12 @@ pub(super) struct ListenFds {
 impl ListenFds {
     /// What the environment says, unless it speaks to another process.
     pub(super) fn received() -> Self {
-        Self::parse(|name| std::env::var(name).ok(), std::process::id())
+        Self::parse(|name| std::env::var(name).ok(), std::process::id)
     }
 
-    fn parse(variable: impl Fn(&str) -> Option<String>, own_pid: u32) -> Self {
+    fn parse(variable: impl Fn(&str) -> Option<String>, own_pid: impl Fn() -> u32) -> Self {
         let number = |name: &str| variable(name).and_then(|text| text.parse::<u32>().ok());
-        if number("LISTEN_PID") != Some(own_pid) {
+        if number("LISTEN_PID").is_none_or(|pid| pid != own_pid()) {
             return Self::default();
         }
         let count = number("LISTEN_FDS").unwrap_or(0);
@@ -49,7 +49,7 @@ mod tests {
             "LISTEN_FDNAMES" => Some("web".to_owned()),
             _ => None,
         };
-        ListenFds::parse(variable, 42)
+        ListenFds::parse(variable, || 42)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Masked and read-only paths. As all of [`super`], nothing here allocates, locks or formats.
 use super::mounts::kind_of;
-use super::place::{Place, clone_tree};
+use super::place::{Place, clone_tree, leave_to_execve};
 use crate::sandbox::target::Kind;
 use crate::sys::mount::{self, MountAttr};
 use rustix::io::Errno;
@@ -44,12 +44,22 @@ impl Covers {
             Some(spare) => spare,
             None => clone_tree(null)?,
         };
-        place.take(cover.as_fd()).inspect_err(|_| self.spare_null = Some(cover))
+        match place.take(cover.as_fd()) {
+            Ok(()) => leave_to_execve(cover),
+            Err(errno) => {
+                self.spare_null = Some(cover);
+                return Err(errno);
+            }
+        }
+        Ok(())
     }
 
     fn cover_directory(&mut self, place: &Place<'_>) -> Result<(), Errno> {
         if let Some(empty) = &self.empty {
-            return place.take(clone_tree(empty.as_fd())?.as_fd());
+            let cover = clone_tree(empty.as_fd())?;
+            place.take(cover.as_fd())?;
+            leave_to_execve(cover);
+            return Ok(());
         }
         let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         rustix::mount::fsconfig_set_string(context.as_fd(), c"nr_inodes", c"1")?;
@@ -59,6 +69,7 @@ impl Covers {
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let empty = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr)?;
+        leave_to_execve(context);
         place.take(empty.as_fd())?;
         self.empty = Some(empty);
         Ok(())
@@ -73,7 +84,12 @@ pub(super) fn make_read_only(place: &Place<'_>) -> Result<(), Errno> {
         OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     match mount::clone_tree(at, name, flags, &read_only()) {
         Err(Errno::NOENT) => Ok(()),
-        tree => place.take(tree?.as_fd()),
+        tree => {
+            let tree = tree?;
+            place.take(tree.as_fd())?;
+            leave_to_execve(tree);
+            Ok(())
+        }
     }
 }
 

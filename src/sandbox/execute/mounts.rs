@@ -3,11 +3,11 @@
 use super::Child;
 use super::copy_up::{self, LINK};
 use super::covers::{make_read_only, read_only};
-use super::place::{Parent, Place};
+use super::place::{Parent, Place, leave_to_execve};
 use crate::sandbox::mounts::{Source, open_tree};
 use crate::sandbox::step::{Device, NewMount, Slot, Step};
 use crate::sandbox::target::{Kind, Target};
-use crate::sys::mount::{MountAttr, mount_setattr};
+use crate::sys::mount::{MountAttr, mount_flags, mount_setattr};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -22,6 +22,7 @@ impl Child<'_> {
                 self.prepared.mounts[new.slot] = Some(self.create_mount(new)?);
                 Ok(())
             }
+            Step::MountInPlace { new, options, target } => self.mount_in_place(new, options, target),
             Step::OpenLate { slot, .. } => {
                 let Source::Late(tree) = &self.plan.sources[*slot] else { return Err(Errno::BADF) };
                 self.prepared.mounts[*slot] = Some(open_tree(tree)?);
@@ -62,10 +63,29 @@ impl Child<'_> {
 
     fn create_mount(&mut self, new: &NewMount) -> Result<OwnedFd, Errno> {
         let context = rustix::mount::fsopen(&*new.fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
-        configure(context.as_fd(), new).inspect_err(|_| {
+        let made = configure(context.as_fd(), new).inspect_err(|_| {
             // The context's log says what the errno cannot, such as which parameter is unknown: fsopen(2).
             self.words_length = rustix::io::read(&context, &mut self.words).unwrap_or(0);
-        })
+        });
+        leave_to_execve(context);
+        made
+    }
+
+    fn mount_in_place(&mut self, new: &NewMount, options: &CStr, target: &Target) -> Result<(), Errno> {
+        let own = target.within().ok_or(Errno::BADF)?;
+        let parent = self.mount(own)?;
+        Place::Named(parent, target.name()).create(Kind::Directory)?;
+        if self.directory != Some(own) {
+            rustix::process::fchdir(parent)?;
+            self.directory = Some(own);
+        }
+        let source = new.source.as_deref().unwrap_or(c"none");
+        let flags = mount_flags(new.attr);
+        match rustix::mount::mount(source, target.name(), &*new.fstype, flags, options) {
+            // The other way has words for what is wrong.
+            Err(errno) => self.create_mount(new).and(Err(errno)),
+            done => done,
+        }
     }
 
     /// The directory that a target's last name is in; missing ones are made.
@@ -91,7 +111,10 @@ impl Child<'_> {
             Err(Errno::NOENT) => target.open_or_create(root, kind_of(mount)?)?,
             place => place?,
         };
-        Place::Opened(place).take(mount)
+        let place = Place::Opened(place);
+        place.take(mount)?;
+        place.leave();
+        Ok(())
     }
 
     /// Attaches a new file system, which wants a directory.

@@ -5,7 +5,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 /// A place in the container's root.
 pub(super) enum Place<'a> {
@@ -39,12 +39,29 @@ impl Place<'_> {
         }
     }
 
+    /// Is done with it.
+    pub(super) fn leave(self) {
+        if let Self::Opened(fd) = self {
+            leave_to_execve(fd);
+        }
+    }
+
     /// For calls that take a directory and a name; the name is empty for the descriptor itself.
     pub(super) fn names(&self) -> (BorrowedFd<'_>, &CStr) {
         match self {
             Self::Opened(fd) => (fd.as_fd(), c""),
             Self::Named(parent, name) => (*parent, name),
         }
+    }
+}
+
+/// Does not close a descriptor that execve is going to close, which spares a call; unless there are so many that a
+/// long list of mounts might run out of them.
+pub(super) fn leave_to_execve(fd: OwnedFd) {
+    const MANY: RawFd = 256;
+    if fd.as_raw_fd() < MANY {
+        // Everything here is opened close-on-exec.
+        std::mem::forget(fd);
     }
 }
 

@@ -1,12 +1,13 @@
 //! The second half of a Plan: from the standard streams to execve. As all of [`super`], nothing here
 //! allocates, locks or formats.
 use super::Child;
+use super::place::leave_to_execve;
 use crate::sandbox::identity::own_stream;
 use crate::sandbox::inputs::Start;
 use crate::sandbox::report::Message;
 use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;
-use crate::sys::{exec, fd, process};
+use crate::sys::{exec, fd, heap, process};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Rlimit, getrlimit, setrlimit};
@@ -26,6 +27,7 @@ impl Child<'_> {
             Step::IoPriority { class, level } => process::set_io_priority(*class, *level),
             Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes),
             Step::Personality(domain) => process::set_personality(*domain),
+            Step::WorkingDirectory(cwd) if cwd.path() == c"." => rustix::process::chdir(c"/"),
             Step::WorkingDirectory(cwd) => {
                 let directory = cwd.open_or_create(self.root()?, Kind::Directory)?;
                 rustix::process::fchdir(directory)
@@ -70,6 +72,7 @@ impl Child<'_> {
                 own_stream(stream, &stat, owner)?;
             }
         }
+        null.into_iter().for_each(leave_to_execve);
         fd::close_on_exec_from(keep_below)
     }
 
@@ -109,6 +112,8 @@ impl Child<'_> {
             Start::ByCreator => return self.await_word(),
             Start::ByAnyone(socket) => socket,
         };
+        // It may take days, and thousands may wait.
+        heap::slim_down();
         let connection = loop {
             match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}

@@ -9,7 +9,7 @@ pub(super) use id_maps::OwnUserNamespace;
 pub(super) use open::{open_root, open_source, open_sources, open_tree, root_error, source_error};
 pub use options::KNOWN;
 pub(super) use options::rootfs_propagation;
-pub(super) use own::mark as mark_own;
+pub(super) use own::{mark as mark_own, mount_in_place};
 
 use super::plan::Error;
 use super::step::{NewMount, Slot, Step};

@@ -6,8 +6,9 @@
 //! kernel and the Plan alone.
 use crate::sandbox::step::{NewMount, Slot, Step};
 use crate::sandbox::target::Target;
+use rustix::mount::MountAttrFlags;
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Names in a procfs that are symlinks, and so are looked up.
 const LINKS_OF_PROC: [&CStr; 4] = [c"self", c"thread-self", c"net", c"mounts"];
@@ -52,10 +53,89 @@ pub(in crate::sandbox) fn mark(steps: &mut [Step]) {
     }
 }
 
+/// Has file systems that stand in one of the Plan's own be mounted there by `mount(2)`, one call for the many of
+/// `fsopen(2)`; unless something needs their descriptor, or they are given what only that takes.
+pub(in crate::sandbox) fn mount_in_place(steps: &mut Vec<Step>) {
+    let mut wanted: HashMap<Slot, usize> = HashMap::new();
+    for step in &*steps {
+        let within = target_of(step).and_then(Target::within);
+        let own = match step {
+            Step::Console { devpts, .. } => Some(*devpts),
+            Step::Attach { slot, .. } | Step::AttachTmpfs { slot, .. } => Some(*slot),
+            _ => None,
+        };
+        within.into_iter().chain(own).for_each(|slot| *wanted.entry(slot).or_default() += 1);
+    }
+    // mount(2) would follow a symlink that stands at the name.
+    if steps.iter().any(|step| matches!(step, Step::AttachOrLink { .. })) {
+        return;
+    }
+    let simple = |slot: &Slot| wanted.get(slot) == Some(&1);
+    let mut placed: Vec<(usize, Slot)> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        if let Step::Attach { slot, target } | Step::AttachTmpfs { slot, target, copy_up: false, .. } = step
+            && target.within().is_some()
+            && simple(slot)
+        {
+            placed.push((index, *slot));
+        }
+    }
+    for (index, slot) in placed {
+        let place = |step: &Step| matches!(step, Step::CreateMount(new) if new.slot == slot && is_plain(new));
+        let Some(at) = steps.iter().position(place) else { continue };
+        let Step::CreateMount(new) = std::mem::replace(&mut steps[at], Step::Nothing) else { continue };
+        if let Step::Attach { target, .. } | Step::AttachTmpfs { target, .. } = &steps[index] {
+            let (target, options) = (target.clone(), options(&new));
+            steps[index] = Step::MountInPlace { new, options, target };
+        }
+    }
+    steps.retain(|step| !matches!(step, Step::Nothing));
+}
+
+/// Whether `mount(2)` makes the same of it: of procfs and sysfs the kernel looks at what else is mounted, so they are
+/// made while the host's still are; what is read-only would be so everywhere; and a comma in a value would end it.
+fn is_plain(new: &NewMount) -> bool {
+    let plain = |text: &CString| !text.to_bytes().contains(&b',');
+    let read_only = new.attr & MountAttrFlags::MOUNT_ATTR_RDONLY.bits() != 0;
+    !read_only
+        && [b"tmpfs".as_slice(), b"devpts", b"mqueue"].contains(&new.fstype.to_bytes())
+        && new.data.iter().all(|(key, value)| plain(key) && value.as_ref().is_none_or(plain))
+}
+
+fn options(new: &NewMount) -> CString {
+    let mut text = Vec::new();
+    for (key, value) in &new.data {
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.extend_from_slice(key.to_bytes());
+        if let Some(value) = value {
+            text.push(b'=');
+            text.extend_from_slice(value.to_bytes());
+        }
+    }
+    // None of the parts holds one.
+    CString::new(text).unwrap_or_default()
+}
+
 fn contents(new: &NewMount) -> Option<Contents> {
     match new.fstype.to_bytes() {
         b"tmpfs" => Some(Contents::Plans),
         b"proc" | b"sysfs" => Some(Contents::Kernels),
+        _ => None,
+    }
+}
+
+/// As [`target`], to look at.
+fn target_of(step: &Step) -> Option<&Target> {
+    match step {
+        Step::Attach { target, .. }
+        | Step::AttachOrLink { target, .. }
+        | Step::AttachTmpfs { target, .. }
+        | Step::Link { target, .. }
+        | Step::Mask { target, .. }
+        | Step::ReadonlyPath(target) => Some(target),
+        Step::MakeDevice(device) => Some(&device.target),
         _ => None,
     }
 }
@@ -116,6 +196,35 @@ mod tests {
         ]);
         let expected = [None, None, Some(1), Some(1), None, Some(0), None, None, Some(0)];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_what_nothing_else_needs_is_mounted_in_place() {
+        let tmpfs = |slot, path| {
+            let target = at(path);
+            Step::AttachTmpfs { slot, target, take_mode: false, copy_up: false }
+        };
+        let mut steps = vec![
+            new(0, c"tmpfs"),
+            new(1, c"tmpfs"),
+            new(2, c"tmpfs"),
+            new(3, c"devpts"),
+            new(4, c"mqueue"),
+            tmpfs(0, "/dev"),
+            tmpfs(1, "/dev/shm"),
+            tmpfs(2, "/dev/deep"),
+            Step::Attach { slot: 3, target: at("/dev/pts") },
+            Step::Attach { slot: 4, target: at("/dev/deep/mqueue") },
+            Step::Console { devpts: 3, size: None },
+        ];
+        mark(&mut steps);
+        mount_in_place(&mut steps);
+        let in_place = |step: &Step| match step {
+            Step::MountInPlace { target, .. } => Some(target.to_string()),
+            _ => None,
+        };
+        assert_eq!(steps.iter().filter_map(in_place).collect::<Vec<_>>(), ["/dev/shm", "/dev/deep/mqueue"]);
+        assert_eq!(steps.len(), 9);
     }
 
     #[test]

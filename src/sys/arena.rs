@@ -1,0 +1,181 @@
+//! The allocator of a program that lives for two milliseconds.
+//!
+//! Compiling a config takes some two thousand small blocks, and the C library's allocator, made for programs that go
+//! on, spent two fifths of all instructions on them: each first block of a size is cut from its top, and each that is
+//! given back is looked at for its neighbours. Here a block is the next piece of a region, and one that is given back
+//! serves the next request of its size. A program that does go on, `events` say, needs no more than it needed at once.
+//! Large blocks are the C library's.
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::hint::spin_loop;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Blocks are multiples of this, and aligned to it.
+const UNIT: usize = 16;
+
+/// The largest block that is cut here.
+const LARGEST: usize = 1024;
+
+/// What is asked of the C library at once.
+const REGION: usize = 64 << 10;
+
+/// A global allocator: `#[global_allocator] static ALLOCATOR: Arena = Arena::new();`
+#[derive(Debug)]
+pub struct Arena {
+    locked: AtomicBool,
+    blocks: UnsafeCell<Blocks>,
+}
+
+#[derive(Debug)]
+struct Blocks {
+    next: *mut u8,
+    left: usize,
+    /// The first free block of each size, which holds the address of the next one.
+    free: [*mut u8; LARGEST / UNIT + 1],
+}
+
+// SAFETY: `blocks` is reached under the lock alone.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// One without memory; the first request fetches some.
+    #[must_use]
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); LARGEST / UNIT + 1] };
+        Self { locked: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
+    }
+
+    fn with<R>(&self, work: impl FnOnce(&mut Blocks) -> R) -> R {
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            spin_loop();
+        }
+        // SAFETY: the lock is held, and `work` is not handed the arena, so nothing else refers to the blocks.
+        let result = work(unsafe { &mut *self.blocks.get() });
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+}
+
+impl Blocks {
+    fn take(&mut self, size: usize) -> *mut u8 {
+        let free = self.free[size / UNIT];
+        if !free.is_null() {
+            // SAFETY: a block in a list is aligned, at least as large as a pointer, and holds that of the next one.
+            self.free[size / UNIT] = unsafe { free.cast::<*mut u8>().read() };
+            return free;
+        }
+        if self.left < size {
+            // SAFETY: the layout is neither empty nor misaligned.
+            let region = unsafe { System.alloc(Layout::from_size_align_unchecked(REGION, UNIT)) };
+            if region.is_null() {
+                return region;
+            }
+            (self.next, self.left) = (region, REGION);
+        }
+        let block = self.next;
+        // SAFETY: `left` bytes of the region follow `next`, and `size` is no more than that.
+        self.next = unsafe { block.add(size) };
+        self.left -= size;
+        block
+    }
+
+    /// # Safety
+    /// The block is one of this size that was taken and is given back once.
+    unsafe fn give(&mut self, block: *mut u8, size: usize) {
+        // SAFETY: by the caller's word it is ours, aligned and at least as large as a pointer.
+        unsafe { block.cast::<*mut u8>().write(self.free[size / UNIT]) };
+        self.free[size / UNIT] = block;
+    }
+}
+
+/// The size of the block for this layout; `None` for one that is the C library's.
+fn block(size: usize, layout: &Layout) -> Option<usize> {
+    (size <= LARGEST && layout.align() <= UNIT).then(|| size.max(1).next_multiple_of(UNIT))
+}
+
+// SAFETY: blocks are aligned to `UNIT`, as large as what they are asked for, and out of the lists until they are given
+// back; everything else is passed on to the system's allocator as it came, by the same layout both ways.
+unsafe impl GlobalAlloc for Arena {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match block(layout.size(), &layout) {
+            Some(size) => self.with(|blocks| blocks.take(size)),
+            // SAFETY: the caller keeps `GlobalAlloc`'s contract.
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        match block(layout.size(), &layout) {
+            // SAFETY: the caller keeps `GlobalAlloc`'s contract: it is a block of that layout.
+            Some(size) => self.with(|blocks| unsafe { blocks.give(pointer, size) }),
+            // SAFETY: as above.
+            None => unsafe { System.dealloc(pointer, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let (old, new) = (block(layout.size(), &layout), block(size, &layout));
+        if old.is_none() && new.is_none() {
+            // SAFETY: the caller keeps `GlobalAlloc`'s contract.
+            return unsafe { System.realloc(pointer, layout, size) };
+        }
+        if old == new {
+            return pointer;
+        }
+        // SAFETY: the alignment is that of a layout, and by the contract the size does not overflow with it; what is
+        // copied lies in both blocks, which are not the same.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(pointer, layout.size().min(size));
+                self.dealloc(pointer, layout);
+            }
+            moved
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_apart_and_used_again() {
+        let arena = Arena::new();
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: every pointer is used within its layout and given back once.
+        unsafe {
+            let (one, other) = (arena.alloc(layout(24)), arena.alloc(layout(24)));
+            assert_eq!((one as usize % UNIT, other as usize - one as usize), (0, 32));
+            arena.dealloc(one, layout(24));
+            assert_eq!(arena.alloc(layout(32)), one, "of the same class");
+            assert_ne!(arena.alloc(layout(33)), other);
+        }
+    }
+
+    #[test]
+    fn contents_move_with_a_block_that_grows_and_shrinks_across_the_border() {
+        let arena = Arena::new();
+        let mut size = 1;
+        // SAFETY: as above; only bytes within the present size are read.
+        unsafe {
+            let mut pointer = arena.alloc(Layout::from_size_align(size, 1).unwrap());
+            pointer.write(7);
+            for next in [2, 16, 17, 1000, 1024, 1025, 70_000, 1025, 1024, 40, 1] {
+                pointer = arena.realloc(pointer, Layout::from_size_align(size, 1).unwrap(), next);
+                size = next;
+                assert_eq!(pointer.read(), 7, "at {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn wider_alignments_are_kept() {
+        let arena = Arena::new();
+        // SAFETY: nothing is read or written.
+        let pointer = unsafe { arena.alloc(Layout::from_size_align(100, 64).unwrap()) };
+        assert_eq!(pointer as usize % 64, 0);
+    }
+}
