@@ -57,14 +57,21 @@ pub enum Event {
     Ended(Option<LastExit>),
 }
 
-/// Starts an instance; returns when it runs.
+/// Starts an instance; returns when it runs, and is on the disk.
 ///
 /// # Errors
 /// When it is started already, and whatever kept it from starting, in the supervisor's words.
 pub fn start(instance: &Instance, attachment: Attachment) -> Result<Supervision, Error> {
     let supervision = spawn(instance, Purpose::Start, attachment)?;
     match supervision.next_report()?.0 {
-        Report::Started => Ok(supervision),
+        Report::Started => match instance.sync() {
+            Ok(()) => Ok(supervision),
+            Err(error) => {
+                // The first error says what went wrong.
+                let _ = stop(instance, Some(Duration::ZERO));
+                Err(error)
+            }
+        },
         Report::Failed { message, exit_code } => Err(Error::Start { message, exit_code }),
         Report::Busy => Err(Error::AlreadyStarted(instance.name().clone())),
         Report::Terminal | Report::Ended(_) => Err(Error::SupervisorGone(instance.name().clone())),
