@@ -403,7 +403,7 @@ fn a_layer_that_is_repeated_is_mounted_once() {
     let (upper, work) = (bench.directory.path().join("upper"), bench.directory.path().join("work"));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
-    let upper = Upper::Disk { upper: &upper, work: &work };
+    let upper = Upper::Disk { upper: &upper, work: &work, volatile: false };
     let tree = Overlay { layers: &layers, upper, user_namespace: None }.mount().unwrap();
     let flags = rustix::fs::OFlags::RDONLY;
     let file = rustix::fs::openat(&tree, "f", flags, rustix::fs::Mode::empty()).unwrap();

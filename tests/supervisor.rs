@@ -118,3 +118,29 @@ fn a_supervisor_that_is_asked_to_end_stops_its_instance() {
     kill(pid_of(&scratch, &name, "supervisor_pid"), Signal::SIGTERM).unwrap();
     eventually("it is stopped", || scratch.inspect(&name)["status"] == "stopped");
 }
+
+/// A file that had its name on the disk, and its contents not yet, has no byte when the power comes back.
+#[test]
+fn what_a_power_failure_kept_from_the_disk_is_in_nobodys_way() {
+    common::require_root!();
+    let scratch = Scratch::new("power");
+    scratch.load("shell");
+    let instances = scratch.root().join("instances");
+    // While it was being made.
+    let name = scratch.name("half");
+    let half = instances.join(&name);
+    std::fs::create_dir_all(half.join("upper")).unwrap();
+    for file in ["config.json", "state.json", "instance.json"] {
+        std::fs::write(half.join(file), "").unwrap();
+    }
+    assert_eq!(scratch.wharf(["ps", "--all", "--json"]).ok().json().as_array().unwrap().len(), 0);
+    scratch.wharf(["inspect", &name]).fails_with(&["no instance"]);
+    scratch.wharf(["run", "--name", &name, "shell", "true"]).ok();
+    // While it was being started again.
+    std::fs::write(half.join("state.json"), "").unwrap();
+    let state = scratch.inspect(&name);
+    assert_eq!(state["status"], "stopped");
+    assert!(state["last_exit"]["reason"].as_str().unwrap().contains("previous boot"), "{state}");
+    scratch.wharf(["start", &name]).ok();
+    scratch.wharf(["rm", "-f", &name]).ok();
+}

@@ -1,4 +1,4 @@
-//! The root file system of an instance: many layers, read-only, and uppers in memory.
+//! The root file system of an instance: many layers, read-only, uppers in memory, and uppers that are not kept.
 
 mod common;
 
@@ -182,4 +182,25 @@ fn an_upper_in_memory_is_bounded_and_gone_when_the_instance_stops() {
     for text in ["tmpfs:", "tmpfs:0", "ram", "disk:1M"] {
         scratch.wharf(["run", "--rm", "--upper", text, "shell", "true"]).exits(125);
     }
+}
+
+/// Without being told, the kernel mounts no upper a second time that was mounted volatile.
+#[test]
+fn an_upper_that_is_not_kept_is_mounted_again_with_what_was_written() {
+    use wharf::image::{Overlay, Upper};
+    common::require_root!();
+    let scratch = Scratch::new("volatile");
+    let [layer, upper, work] = ["layer", "upper", "work"].map(|name| {
+        let path = scratch.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    let upper = Upper::Disk { upper: &upper, work: &work, volatile: true };
+    let overlay = Overlay { layers: &[layer], upper, user_namespace: None };
+    let root = overlay.mount().unwrap();
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    drop(rustix::fs::openat(&root, "mark", flags, rustix::fs::Mode::RUSR).unwrap());
+    drop(root);
+    let root = overlay.mount().unwrap();
+    rustix::fs::accessat(&root, "mark", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).unwrap();
 }

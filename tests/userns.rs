@@ -332,7 +332,7 @@ fn kernels_without_lowerdir_plus_mount_idmapped_layers_too() {
         // For this thread and those it makes.
         seccompiler::apply_filter(&program).expect("the filter is taken");
         let namespace = range.user_namespace().expect("a namespace");
-        let upper = Upper::Disk { upper: &upper, work: &work };
+        let upper = Upper::Disk { upper: &upper, work: &work, volatile: false };
         Overlay { layers: &layers, upper, user_namespace: Some(namespace.as_fd()) }.mount()
     };
     let root = std::thread::scope(|scope| scope.spawn(mount).join().expect("no panic")).expect("a root");

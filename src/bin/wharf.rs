@@ -1,5 +1,4 @@
 //! `wharf`: images and service instances on one host.
+#![no_main]
 
-fn main() -> std::process::ExitCode {
-    wharf::cli::service::main()
-}
+wharf::entry!(wharf::cli::service::main);

@@ -4,7 +4,6 @@
 //! instance, and the table follows from both. Every step is made only when it is missing, so that
 //! attach and detach may be repeated, and cut short by a kill at any step.
 use super::firewall::{self, Firewall, Published};
-use super::lease::has_ports;
 use super::link::{Link, Links, hardware_address};
 use super::namespace::{Setting, inside};
 use super::record::{Record, Store, lock_host};
@@ -83,13 +82,17 @@ fn record_ports(store: &mut Store, lease: &Lease, ports: &[PublishedPort]) -> Re
 }
 
 fn join(links: &mut Links, record: &Record, lease: &Lease, namespace: BorrowedFd<'_>) -> Result<(), Error> {
-    let bridge = ready_bridge(links, lease)?;
+    let (bridge, ports) = ready_bridge(links, lease)?;
+    // Begun before the links, which are made meanwhile.
+    let published = published(&ports, &lease.state, record, Some(&lease.instance));
+    let rules =
+        Firewall { table: &lease.table, bridge: &bridge.name, subnet: lease.subnet(), published }.begin()?;
     let port = ready_pair(links, lease, &bridge, namespace)?;
     Setting::of_interface("ipv6", &lease.veth, "disable_ipv6").write_if_present("1")?;
     links.join_bridge(&port, &bridge)?;
     links.set_hairpin(&port)?;
     // The rules before the link: no frame of the instance's passes without them.
-    settle(links, &lease.state, record)?;
+    rules.wait()?;
     links.set_up(&port)?;
     inside(namespace, || configure_instance(lease))?;
     let ports = record.leases.get(&lease.instance).into_iter().flat_map(|leased| &leased.ports);
@@ -98,18 +101,16 @@ fn join(links: &mut Links, record: &Record, lease: &Lease, namespace: BorrowedFd
     if udp.is_empty() { Ok(()) } else { conntrack::forget_udp(&udp) }
 }
 
-/// The bridge, up and with its address.
-fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<Link, Error> {
-    let all = links.all()?;
-    let existing = all.iter().find(|link| link.name == lease.bridge);
-    match existing {
-        Some(bridge) if has_ports(&all, bridge) => {}
+/// The bridge, up and with its address, and its ports.
+fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<(Link, Vec<Link>), Error> {
+    let existing = links.find(&lease.bridge)?;
+    let ports = existing.as_ref().map_or(Ok(Vec::new()), |bridge| links.ports(bridge))?;
+    if ports.is_empty() {
         // Left by a crash, perhaps half made and perhaps for another subnet.
-        Some(bridge) => {
-            take_down(links, bridge, &lease.table)?;
-            make_bridge(links, lease)?;
+        if let Some(bridge) = existing {
+            take_down(links, &bridge, &lease.table)?;
         }
-        None => make_bridge(links, lease)?,
+        make_bridge(links, lease)?;
     }
     let bridge = require(links, &lease.bridge)?;
     allow_forwarding(links, &bridge)?;
@@ -120,7 +121,7 @@ fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<Link, Error> {
     Setting::of_interface("ipv4", &lease.bridge, "route_localnet").write("1")?;
     links.add_address(&bridge, lease.gateway, lease.prefix)?;
     links.set_up(&bridge)?;
-    Ok(bridge)
+    Ok((bridge, ports))
 }
 
 fn make_bridge(links: &mut Links, lease: &Lease) -> Result<(), Error> {
@@ -186,33 +187,33 @@ fn leave(links: &mut Links, record: Option<&Record>, lease: &Lease) -> Result<()
 /// Makes the table and the bridge of a store what the remaining ports of the bridge need.
 pub(super) fn settle(links: &mut Links, state: &Path, record: &Record) -> Result<(), Error> {
     let (bridge, table) = (naming::bridge(state), naming::table(state));
-    let all = links.all()?;
-    match all.iter().find(|link| link.name == bridge) {
-        None => match firewall::remove(&table) {
-            // Without nft there was never a table.
-            Err(Error::NftMissing) => Ok(()),
-            removed => removed,
-        },
-        Some(own) if !has_ports(&all, own) => take_down(links, own, &table),
-        Some(own) => {
+    let own = links.find(&bridge)?;
+    let ports = own.as_ref().map_or(Ok(Vec::new()), |own| links.ports(own))?;
+    match own {
+        None => firewall::remove(&table),
+        Some(own) if ports.is_empty() => take_down(links, &own, &table),
+        Some(_) => {
             let Some(subnet) = record.subnet else { return Ok(()) };
-            let published = published(&all, own, state, record);
-            Firewall { table: &table, bridge: &bridge, subnet, published }.apply()
+            let published = published(&ports, state, record, None);
+            Firewall { table: &table, bridge: &bridge, subnet, published }.begin()?.wait()
         }
     }
 }
 
-/// The ports of the instances that are on the bridge right now.
-fn published<'a>(all: &[Link], bridge: &Link, state: &Path, record: &'a Record) -> Vec<Published<'a>> {
-    let on_bridge: HashSet<&str> = all
-        .iter()
-        .filter(|link| link.controller == Some(bridge.index))
-        .map(|link| link.name.as_str())
-        .collect();
+/// What the instances publish that are on the bridge right now, by its ports, and one that is about to be.
+fn published<'a>(
+    ports: &[Link],
+    state: &Path,
+    record: &'a Record,
+    coming: Option<&str>,
+) -> Vec<Published<'a>> {
+    let on_bridge: HashSet<&str> = ports.iter().map(|link| link.name.as_str()).collect();
     let leases = record.leases.iter();
     leases
         .filter(|(instance, leased)| {
-            !leased.ports.is_empty() && on_bridge.contains(naming::veth(state, instance).as_str())
+            let is_coming = Some(instance.as_str()) == coming;
+            !leased.ports.is_empty()
+                && (is_coming || on_bridge.contains(naming::veth(state, instance).as_str()))
         })
         .flat_map(|(_, leased)| leased.ports.iter().map(|port| Published { port, instance: leased.address }))
         .collect()

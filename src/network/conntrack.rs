@@ -4,11 +4,9 @@
 //! remembers would go on to be sent where the port led before: to a socket of ours that holds it, or
 //! to an instance that is gone.
 use super::Error;
+use super::netfilter::{IPV4, Message, find};
 use crate::sys::netlink::Netlink;
-use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLA_F_NESTED, NetlinkDeserializable, NetlinkHeader, NetlinkPayload,
-    NetlinkSerializable, NlasIterator,
-};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use std::io;
 
@@ -17,50 +15,11 @@ const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 
-/// `struct nfgenmsg`: family, version, resource identifier.
-const IPV4_HEADER: [u8; 4] = [libc::AF_INET as u8, 0, 0, 0];
-
 /// Attributes: `CTA_TUPLE_ORIG`, in it `CTA_TUPLE_PROTO`, in it `CTA_PROTO_NUM` and `CTA_PROTO_DST_PORT`.
 const ORIGINAL_TUPLE: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_DESTINATION_PORT: u16 = 3;
-
-/// A message of ctnetlink: its type, and what follows the `nfgenmsg`.
-#[derive(Debug, Clone)]
-struct Message {
-    kind: u16,
-    attributes: Vec<u8>,
-}
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        self.kind
-    }
-    fn buffer_len(&self) -> usize {
-        IPV4_HEADER.len() + self.attributes.len()
-    }
-    fn serialize(&self, buffer: &mut [u8]) {
-        let (header, attributes) = buffer.split_at_mut(IPV4_HEADER.len());
-        header.copy_from_slice(&IPV4_HEADER);
-        attributes.copy_from_slice(&self.attributes);
-    }
-}
-
-impl NetlinkDeserializable for Message {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let attributes = payload.get(IPV4_HEADER.len()..).unwrap_or_default().to_vec();
-        Ok(Self { kind: header.message_type, attributes })
-    }
-}
-
-impl From<Message> for NetlinkPayload<Message> {
-    fn from(message: Message) -> Self {
-        Self::InnerMessage(message)
-    }
-}
 
 /// Makes the kernel forget the UDP flows to these ports, whatever address they were sent to. Their next
 /// datagram is decided upon anew, so that one flow too many costs nothing but a look at the rules.
@@ -77,7 +36,7 @@ pub(super) fn forget_udp(ports: &[u16]) -> Result<(), Error> {
 
 fn forget(ports: &[u16]) -> io::Result<()> {
     let mut netlink = Netlink::open(NETLINK_NETFILTER)?;
-    let flows = netlink.dump(&Message { kind: GET, attributes: Vec::new() })?;
+    let flows = netlink.dump(&Message { kind: GET, header: IPV4, attributes: Vec::new() })?;
     for tuple in flows.iter().filter_map(|flow| find(&flow.attributes, ORIGINAL_TUPLE)) {
         if !udp_destination(&tuple).is_some_and(|port| ports.contains(&port)) {
             continue;
@@ -85,7 +44,7 @@ fn forget(ports: &[u16]) -> io::Result<()> {
         let original = DefaultNla::new(ORIGINAL_TUPLE | NLA_F_NESTED, tuple);
         let mut attributes = vec![0; original.buffer_len()];
         original.emit(&mut attributes);
-        match netlink.change(Message { kind: DELETE, attributes }, 0) {
+        match netlink.change(Message { kind: DELETE, header: IPV4, attributes }, 0) {
             // It ended by itself meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             done => done?,
@@ -101,13 +60,6 @@ fn udp_destination(tuple: &[u8]) -> Option<u16> {
     }
     let port = find(&protocol, PROTOCOL_DESTINATION_PORT)?;
     <[u8; 2]>::try_from(port).ok().map(u16::from_be_bytes)
-}
-
-/// The value of the first attribute of a kind.
-fn find(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    let found =
-        NlasIterator::new(attributes).map_while(Result::ok).find(|attribute| attribute.kind() == kind)?;
-    Some(found.value().to_vec())
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 //! The table is a function of the leases whose links exist. Each change writes all of it in one
 //! transaction (nft(8)), so that the kernel has the old rules or the new ones, never a mixture, and a
 //! crash leaves nothing that the next change does not put right. Connections live on in conntrack.
+//!
+//! The table's comment is the digest of its text, so that one that is as it should be is left alone: whatever removes
+//! something of nftables waits for a grace period of RCU when it is done, some 10 to 20 ms. For the same reason nothing is
+//! removed where there is no table.
 use super::subnet::Subnet;
-use super::{Error, Protocol, PublishedPort};
+use super::{Error, Protocol, PublishedPort, naming, netfilter};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
@@ -30,17 +34,40 @@ pub(super) struct Firewall<'a> {
     pub(super) published: Vec<Published<'a>>,
 }
 
-impl Firewall<'_> {
-    /// Puts the table in place of the one that is there.
-    pub(super) fn apply(&self) -> Result<(), Error> {
-        run(self.table, &format!("{}{}", removal(self.table), self.text()?))
+/// A table on its way into the kernel.
+#[derive(Debug)]
+#[must_use = "the rules are there when it is waited for"]
+pub(super) struct Change<'a> {
+    table: &'a str,
+    /// None where the table is as it should be.
+    nft: Option<Child>,
+}
+
+impl<'a> Firewall<'a> {
+    /// Begins to put the table in place of the one that is there, if that is another.
+    pub(super) fn begin(&self) -> Result<Change<'a>, Error> {
+        let table = self.table;
+        let rules = self.rules()?;
+        let comment = naming::digest(&[rules.as_bytes()]);
+        let there = netfilter::userdata(table).map_err(refused("look for", table))?;
+        let (before, make) = match there {
+            Some(userdata) if userdata.windows(comment.len()).any(|part| part == comment.as_bytes()) => {
+                return Ok(Change { table, nft: None });
+            }
+            Some(_) => (removal(table), "add"),
+            // Fails where one has been made meanwhile.
+            None => (String::new(), "create"),
+        };
+        let script = format!(
+            "{before}{make} table ip {table} {{ comment \"{comment}\"; }}\ntable ip {table} {{\n{rules}}}\n"
+        );
+        Ok(Change { table, nft: Some(begin(&script)?) })
     }
 
-    fn text(&self) -> Result<String, Error> {
-        let Self { table, bridge, subnet, .. } = self;
+    fn rules(&self) -> Result<String, Error> {
+        let Self { bridge, subnet, .. } = self;
         Ok(format!(
-            "table ip {table} {{
-{maps}  chain prerouting {{
+            "{maps}  chain prerouting {{
     type nat hook prerouting priority -100; policy accept;
     ip daddr != 127.0.0.0/8 fib daddr type local jump published
   }}
@@ -71,7 +98,6 @@ impl Firewall<'_> {
     iifname != \"{bridge}\" oifname \"{bridge}\" ct status dnat accept
     iifname != \"{bridge}\" oifname \"{bridge}\" drop
   }}
-}}
 ",
             maps = self.maps()?,
         ))
@@ -109,7 +135,11 @@ fn push_map(text: &mut String, name: &str, key: &str, elements: &[String]) {
 
 /// Removes the table. One that is gone is no error.
 pub(super) fn remove(table: &str) -> Result<(), Error> {
-    run(table, &removal(table))
+    netfilter::remove(table).map_err(refused("remove", table))
+}
+
+fn refused(action: &'static str, table: &str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Table { action, table: table.to_owned(), source }
 }
 
 /// `delete table` alone fails when there is none, and `destroy` needs Linux 6.3.
@@ -117,18 +147,41 @@ fn removal(table: &str) -> String {
     format!("add table ip {table}\ndelete table ip {table}\n")
 }
 
-/// Gives `script` to nft as one transaction.
-fn run(table: &str, script: &str) -> Result<(), Error> {
-    let mut child = spawn()?;
-    // nft reads to the end before it acts. When it ends early, its own message says why.
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
-    let output = child.wait_with_output().map_err(|source| Error::RunNft { source })?;
-    if !output.status.success() {
+impl Change<'_> {
+    /// Waits until the table is in the kernel.
+    pub(super) fn wait(mut self) -> Result<(), Error> {
+        let Some(nft) = self.nft.take() else { return Ok(()) };
+        let output = nft.wait_with_output().map_err(|source| Error::RunNft { source })?;
+        if output.status.success() {
+            return Ok(());
+        }
         let message = String::from_utf8_lossy(&output.stderr);
         let message = message.lines().next().unwrap_or("no message").trim().to_owned();
-        return Err(Error::Rules { table: table.to_owned(), status: output.status, message });
+        Err(Error::Rules { table: self.table.to_owned(), status: output.status, message })
     }
-    written.map_err(|source| Error::RunNft { source })
+}
+
+impl Drop for Change<'_> {
+    /// Nothing of it happens after whatever undoes it.
+    fn drop(&mut self) {
+        if let Some(mut nft) = self.nft.take() {
+            let _ = nft.wait();
+        }
+    }
+}
+
+/// Gives `script` to nft as one transaction.
+fn begin(script: &str) -> Result<Child, Error> {
+    let mut nft = spawn()?;
+    // It reads to the end before it acts. When it ends early, its own message says why.
+    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
+    match written {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = nft.wait();
+            Err(Error::RunNft { source })
+        }
+        _ => Ok(nft),
+    }
 }
 
 fn spawn() -> Result<Child, Error> {
@@ -156,7 +209,7 @@ mod tests {
             subnet: Subnet::new(instance, 20),
             published: ports.iter().map(|port| Published { port, instance }).collect(),
         };
-        firewall.text().expect("text")
+        firewall.rules().expect("text")
     }
 
     fn ports(texts: &[&str]) -> Vec<PublishedPort> {

@@ -77,9 +77,9 @@ pub fn release(state: &Path, instance: &str) -> Result<(), Error> {
         store.save()?;
     }
     let mut links = Links::open()?;
-    let all = links.all()?;
-    let bridge = naming::bridge(store.directory());
-    if all.iter().any(|link| link.name == bridge && !has_ports(&all, link)) {
+    if let Some(bridge) = links.find(&naming::bridge(store.directory()))?
+        && links.ports(&bridge)?.is_empty()
+    {
         let _host = lock_host()?;
         bridge::settle(&mut links, store.directory(), &store.record)?;
     }
@@ -89,12 +89,14 @@ pub fn release(state: &Path, instance: &str) -> Result<(), Error> {
 /// The store's subnet: the recorded one, or a new one when there is none or it can no longer be used.
 fn settle_subnet(store: &mut Store, bridge: &str) -> Result<Subnet, Error> {
     let mut links = Links::open()?;
-    let all = links.all()?;
-    let own = all.iter().find(|link| link.name == bridge);
-    let running = own.is_some_and(|own| has_ports(&all, own));
-    let taken = taken_subnets(&mut links, own)?;
+    let own = links.find(bridge)?;
+    let running = own.as_ref().map_or(Ok(false), |own| links.ports(own).map(|ports| !ports.is_empty()))?;
+    if let (true, Some(subnet)) = (running, store.record.subnet) {
+        return Ok(subnet);
+    }
+    let taken = taken_subnets(&mut links, own.as_ref())?;
     if let Some(subnet) = store.record.subnet
-        && (running || !taken.iter().any(|other| other.overlaps(subnet)))
+        && !taken.iter().any(|other| other.overlaps(subnet))
     {
         return Ok(subnet);
     }
@@ -111,10 +113,6 @@ fn taken_subnets(links: &mut Links, own: Option<&Link>) -> Result<Vec<Subnet>, E
     let routes = links.routes()?.into_iter().filter(|route| own.is_none() || route.link != own);
     let servers = names::host_nameservers()?.into_iter().map(|server| Subnet::new(server, 32));
     Ok(routes.map(|route| route.destination).chain(servers).collect())
-}
-
-pub(super) fn has_ports(all: &[Link], bridge: &Link) -> bool {
-    all.iter().any(|link| link.controller == Some(bridge.index))
 }
 
 fn take_address(store: &mut Store, subnet: Subnet, instance: &str) -> Result<Ipv4Addr, Error> {

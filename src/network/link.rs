@@ -65,6 +65,17 @@ impl Links {
         Ok(messages.into_iter().filter_map(read_link).collect())
     }
 
+    /// The ports of a bridge.
+    pub(super) fn ports(&mut self, bridge: &Link) -> Result<Vec<Link>, Error> {
+        let mut request = LinkMessage::default();
+        // The kernel leaves out what has another controller (rtnl_dump_ifinfo in rtnetlink.c).
+        request.attributes = vec![LinkAttribute::Controller(bridge.index)];
+        let messages = self.0.dump(&RouteNetlinkMessage::GetLink(request));
+        let messages = messages.map_err(step(format!("list the ports of the bridge {}", bridge.name)))?;
+        let links = messages.into_iter().filter_map(read_link);
+        Ok(links.filter(|link| link.controller == Some(bridge.index)).collect())
+    }
+
     pub(super) fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
         let mut request = LinkMessage::default();
         request.attributes = vec![LinkAttribute::IfName(name.to_owned())];

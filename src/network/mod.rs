@@ -26,6 +26,7 @@ mod link;
 mod names;
 mod namespace;
 mod naming;
+mod netfilter;
 mod published_port;
 mod record;
 mod subnet;
@@ -219,6 +220,16 @@ pub enum Error {
     #[error("run nft: {source}")]
     RunNft {
         /// The reason.
+        source: io::Error,
+    },
+    /// The kernel refused to tell of a table or to remove it.
+    #[error("{action} the nftables table ip {table}: {source}")]
+    Table {
+        /// What was to be done.
+        action: &'static str,
+        /// Name of the table.
+        table: String,
+        /// The kernel's error.
         source: io::Error,
     },
     /// `nft` refused the rules.

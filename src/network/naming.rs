@@ -45,7 +45,7 @@ fn is_default(state: &Path) -> bool {
     state == Path::new(DEFAULT_STATE)
 }
 
-fn digest(parts: &[&[u8]]) -> String {
+pub(super) fn digest(parts: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(part);

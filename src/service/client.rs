@@ -1,14 +1,17 @@
 //! The side of the commands: starting supervisors, and asking things of them.
 use super::control::{LONGEST_MESSAGE, Reply, Report, Request};
 use super::state::Status;
-use super::{Error, Instance, LastExit};
+use super::{Error, Instance, LastExit, supervisor};
 use crate::sys::descriptor::receive;
+use crate::sys::itself;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -27,6 +30,10 @@ impl Purpose {
             Self::Start => "start",
             Self::Adopt => "adopt",
         }
+    }
+
+    pub(super) fn of_word(word: &str) -> Option<Self> {
+        [Self::Start, Self::Adopt].into_iter().find(|purpose| purpose.word() == word)
     }
 }
 
@@ -57,14 +64,21 @@ pub enum Event {
     Ended(Option<LastExit>),
 }
 
-/// Starts an instance; returns when it runs.
+/// Starts an instance; returns when it runs, and is on the disk.
 ///
 /// # Errors
 /// When it is started already, and whatever kept it from starting, in the supervisor's words.
 pub fn start(instance: &Instance, attachment: Attachment) -> Result<Supervision, Error> {
     let supervision = spawn(instance, Purpose::Start, attachment)?;
     match supervision.next_report()?.0 {
-        Report::Started => Ok(supervision),
+        Report::Started => match instance.sync() {
+            Ok(()) => Ok(supervision),
+            Err(error) => {
+                // The first error says what went wrong.
+                let _ = stop(instance, Some(Duration::ZERO));
+                Err(error)
+            }
+        },
         Report::Failed { message, exit_code } => Err(Error::Start { message, exit_code }),
         Report::Busy => Err(Error::AlreadyStarted(instance.name().clone())),
         Report::Terminal | Report::Ended(_) => Err(Error::SupervisorGone(instance.name().clone())),
@@ -151,15 +165,16 @@ fn spawn(instance: &Instance, purpose: Purpose, attachment: Attachment) -> Resul
     // The supervisor is told the number, so it must be open there under the same one.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).map_err(failed())?;
     let stream = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg("supervise")
-        .args(["--purpose", purpose.word(), "--reports"])
-        .arg(theirs.as_raw_fd().to_string());
-    if let Some(root) = instance.roots().argument() {
-        command.arg("--root").arg(root);
-    }
-    command.arg(instance.name().as_str());
+    let arguments = supervisor::Arguments {
+        purpose,
+        reports: theirs.as_raw_fd(),
+        name: instance.name().to_string(),
+        root: instance.roots().argument().map(Path::to_owned),
+    };
+    let program = own_program();
+    let path = program.as_ref().map(|program| format!("/proc/self/fd/{}", program.as_raw_fd()));
+    let mut command = Command::new(path.as_deref().unwrap_or(OWN_EXECUTABLE));
+    command.arg0("wharf").arg(supervisor::COMMAND).args(arguments.words());
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command
         .stdin(stream(attachment.stdin))
@@ -167,6 +182,15 @@ fn spawn(instance: &Instance, purpose: Purpose, attachment: Attachment) -> Resul
         .stderr(stream(attachment.stderr));
     command.spawn().map_err(Error::system("start a supervisor"))?;
     Ok(Supervision { instance: instance.clone(), reports: ours })
+}
+
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// This program on a detached read-only copy of its mount, which is what a supervisor executes itself from before it
+/// makes anything of an instance (CVE-2019-5736): started from there, it need not. `None` where that is refused; the
+/// supervisor sees to it then.
+fn own_program() -> Option<OwnedFd> {
+    itself::read_only_clone().ok()
 }
 
 /// Stops an instance; one that does not run is stopped already. Returns when everything of it has ended

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Uid, chownat};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-/// Makes an instance of an image. It is not started.
+/// Makes an instance of an image. It is not started, and outlives the power only from its start on.
 ///
 /// # Errors
 /// Names the image, option or file; nothing is left behind.
@@ -32,10 +32,10 @@ pub fn create(
     store.check_policy(&image, policy)?;
     let id = random_id()?;
     let name = options.name.clone().unwrap_or_else(|| InstanceName::for_image(image.reference(), &id[..6]));
+    sweep(&instances);
     if roots.instance(&name).exists() {
         return Err(Error::NameInUse(name));
     }
-    sweep(&instances);
     let layers = store.layers(&image, progress)?;
     // Held until the instance is there: two creations never get the same ids.
     let claim = userns::claim(roots, options.userns)?;
@@ -50,19 +50,31 @@ pub fn create(
     made
 }
 
-/// Removes what killed creations and removals left, an hour later.
+/// Removes what killed creations and removals left, an hour later, and instances that a power failure kept from being
+/// there.
 fn sweep(instances: &Path) {
     let Ok(entries) = std::fs::read_dir(instances) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let left = name.starts_with(".new-") || name.starts_with(".removed-");
-        let age =
-            entry.metadata().and_then(|data| data.modified()).map(|at| at.elapsed().unwrap_or_default());
-        if left && age.is_ok_and(|age| age.as_secs() > 3600) {
-            let _ = remove_tree(&entry.path());
+        let path = entry.path();
+        let gone = if name.starts_with(".new-") || name.starts_with(".removed-") {
+            let age =
+                entry.metadata().and_then(|data| data.modified()).map(|at| at.elapsed().unwrap_or_default());
+            age.is_ok_and(|age| age.as_secs() > 3600)
+        } else {
+            !name.starts_with('.') && was_never_whole(&path)
+        };
+        if gone {
+            let _ = remove_tree(&path);
         }
     }
+}
+
+/// An instance gets its name with all its files written. One whose wish has no byte had its name on the disk when the
+/// power failed, and its files not yet.
+fn was_never_whole(directory: &Path) -> bool {
+    std::fs::metadata(directory.join("instance.json")).is_ok_and(|wish| wish.len() == 0)
 }
 
 fn wish(
@@ -126,10 +138,9 @@ fn fill(
     };
     let runtime_spec = spec::complete(runtime_spec, &wish, options, &roots.instance(&wish.name))?;
     wish.command = command_of(&runtime_spec);
-    durable::replace_json(&directory.join("config.json"), &runtime_spec)?;
-    durable::replace_json(&directory.join("state.json"), &State::created())?;
-    durable::replace_json(&directory.join("instance.json"), &wish)?;
-    durable::sync_directory(directory)?;
+    durable::write_json(&directory.join("config.json"), &runtime_spec)?;
+    durable::write_json(&directory.join("state.json"), &State::created())?;
+    durable::write_json(&directory.join("instance.json"), &wish)?;
     Ok(wish)
 }
 

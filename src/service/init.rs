@@ -20,6 +20,9 @@ const KEPT: [Signal; 7] = [
     Signal::SIGSYS,
 ];
 
+/// The command that makes the program this, with a program and its arguments after it.
+pub const COMMAND: &str = "init";
+
 /// Runs `command` and returns its exit status, 128 and the signal's number when a signal ended it.
 pub fn run(command: &[OsString]) -> u8 {
     let Some((program, arguments)) = command.split_first() else { return OWN_FAILURE };

@@ -1,6 +1,7 @@
 //! One instance on disk, and all of them.
+use super::durable::{self, Disk};
 use super::lock::{SupervisorLock, holder};
-use super::{Error, InstanceName, Roots, State, Wish, durable};
+use super::{Error, InstanceName, Roots, State, Wish};
 use crate::container::{Container, ContainerId};
 use crate::network;
 use oci_spec::runtime::Spec;
@@ -61,8 +62,23 @@ impl Instance {
             Err(Errno::EXIST) => return Err(Error::NameInUse(wish.name)),
             Err(errno) => return Err(Error::file("make", &directory)(errno)),
         }
-        durable::sync_directory(&roots.instances())?;
         Ok(Self { roots: roots.clone(), directory, wish })
+    }
+
+    /// Brings it to the disk, its wish last: whoever finds that after a power failure finds all. What is removed when it
+    /// ends, as everything does without power, need not be there then.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        if self.wish.remove {
+            return Ok(());
+        }
+        for file in ["config.json", "state.json", "instance.json"] {
+            durable::sync(&self.path(file))?;
+        }
+        durable::sync(&self.directory)?;
+        durable::sync(&self.roots.instances())
     }
 
     /// What was wished of it.
@@ -95,12 +111,16 @@ impl Instance {
     /// # Errors
     /// When the file cannot be read, or the instance was removed meanwhile.
     pub fn state(&self) -> Result<State, Error> {
-        let state = durable::read_json(&self.path("state.json"))?;
-        state.ok_or_else(|| Error::NoInstance(self.wish.name.to_string()))
+        let path = self.path("state.json");
+        match durable::read_json(&path)? {
+            Some(state) => Ok(state),
+            None if path.exists() => Ok(State::lost()),
+            None => Err(Error::NoInstance(self.wish.name.to_string())),
+        }
     }
 
-    pub(super) fn write_state(&self, state: &State) -> Result<(), Error> {
-        durable::replace_json(&self.path("state.json"), state)
+    pub(super) fn write_state(&self, state: &State, disk: Disk) -> Result<(), Error> {
+        durable::replace_json(&self.path("state.json"), state, disk)
     }
 
     /// The runtime spec made of the image and the wish.

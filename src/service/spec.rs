@@ -1,6 +1,6 @@
 //! The user's options, written into the runtime spec that the image gave.
 use super::options::{Bind, Capabilities, Device, Seccomp, Tmpfs};
-use super::{Error, Limits, Options, Wish, userns};
+use super::{Error, Limits, Options, Wish, init, userns};
 use crate::network::Mode;
 use crate::sandbox::IdRange;
 use crate::sandbox::seccomp;
@@ -65,7 +65,7 @@ fn set_process(process: &mut Process, options: &Options) {
         }
     }
     if options.init {
-        let mut args = vec![INIT_PATH.to_owned(), "init".to_owned(), "--".to_owned()];
+        let mut args = vec![INIT_PATH.to_owned(), init::COMMAND.to_owned()];
         args.extend(process.args().clone().unwrap_or_default());
         process.set_args(Some(args));
     }

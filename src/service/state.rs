@@ -91,6 +91,12 @@ impl State {
         }
     }
 
+    /// Of an instance that was being started when the power failed.
+    pub(super) fn lost() -> Self {
+        let last_exit = Some(LastExit::by_reboot());
+        Self { status: Status::Stopped, boot_id: String::new(), last_exit, ..Self::created() }
+    }
+
     /// How long ago it was started.
     pub fn running_for(&self) -> Duration {
         elapsed_since(self.started_at.as_deref())

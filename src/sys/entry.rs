@@ -19,7 +19,9 @@ use std::io::Write as _;
 macro_rules! entry {
     ($run:path, sealed: $sealed:path) => {
         $crate::begin_at!($sealed);
-
+        $crate::entry!($run);
+    };
+    ($run:path) => {
         /// The C library's entry.
         #[unsafe(no_mangle)]
         pub extern "C" fn main(

@@ -46,6 +46,17 @@ where
         self.receive().map(drop)
     }
 
+    /// Sends changes that the kernel makes together, or not at all, and waits for its word about the one that asks for
+    /// it with `NLM_F_ACK`, or for an error of any: they share one sequence number.
+    pub(crate) fn change_together(&mut self, messages: impl IntoIterator<Item = (M, u16)>) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let packets =
+            messages.into_iter().map(|(message, flags)| self.packet(message, NLM_F_REQUEST | flags));
+        let bytes = packets.collect::<Vec<_>>().concat();
+        self.socket.send(&bytes, 0)?;
+        self.receive().map(drop)
+    }
+
     /// Asks about one object.
     pub(crate) fn get(&mut self, request: M) -> io::Result<Option<M>> {
         self.send(request, NLM_F_REQUEST | NLM_F_ACK)?;
@@ -66,6 +77,10 @@ where
 
     fn send(&mut self, message: M, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
+        self.socket.send(&self.packet(message, flags), 0).map(drop)
+    }
+
+    fn packet(&self, message: M, flags: u16) -> Vec<u8> {
         let mut header = NetlinkHeader::default();
         header.flags = flags;
         header.sequence_number = self.sequence;
@@ -73,7 +88,7 @@ where
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).map(drop)
+        bytes
     }
 
     fn receive(&self) -> io::Result<Reply<M>> {

@@ -119,7 +119,7 @@ impl Image {
         let [upper, work] = ["upper", "work"].map(|name| self.scratch.path().join(name));
         fs::create_dir(&upper).unwrap();
         fs::create_dir(&work).unwrap();
-        let upper = Upper::Disk { upper: &upper, work: &work };
+        let upper = Upper::Disk { upper: &upper, work: &work, volatile: false };
         let mount = Overlay { layers: &layers, upper, user_namespace: None }.mount().unwrap();
         Tree::read(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd()))).without("")
     }

@@ -153,6 +153,10 @@ impl Machine {
             neighbour.path()
         ));
         neighbour.shell(&format!("ip address add {NEIGHBOUR}/24 dev eth0; ip link set eth0 up"));
+        // The kernel tells its routes of the carrier when it gets to it.
+        while host.shell("ip route show table all").contains("linkdown") {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Self { host, neighbour }
     }
     /// Names of the host's links. /sys/class/net would show those of the machine the tests run on.

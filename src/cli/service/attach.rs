@@ -15,11 +15,12 @@ pub(super) fn run(instance: &Instance, interactive: bool, tty: bool) -> anyhow::
     // Before any thread, so that every one of them leaves the signals to this.
     let signals = Signals::block().context("block signals")?;
     let (attachment, streams) = Streams::open(interactive && !tty, !tty)?;
+    // Before there is any: whoever looks on shall not wait for threads to be made.
+    let output = streams.copy(instance);
     let supervision = match start(instance, attachment) {
         Ok(supervision) => supervision,
         Err(error) => return Err(discard(instance.clone(), error.into())),
     };
-    let output = streams.copy(instance);
     let ended = attend_events(instance, &supervision, &signals);
     for thread in output {
         // Ends with the supervisor's end of the pipe.

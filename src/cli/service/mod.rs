@@ -35,7 +35,6 @@ use crate::sys::heap;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -61,6 +60,8 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+// Only the chosen one's arguments are built.
+#[command(defer = true)]
 enum Command {
     Pull(pull::Pull),
     Push(pull::Push),
@@ -91,52 +92,35 @@ enum Command {
     Kill(lifecycle::Kill),
     Wait(lifecycle::Wait),
     Rm(lifecycle::Rm),
-    #[command(hide = true)]
-    Supervise(Supervise),
-    #[command(hide = true)]
-    Init(Init),
 }
 
-/// Stand by an instance (wharf executes this itself)
-#[derive(Debug, Args)]
-struct Supervise {
-    #[arg(long)]
-    purpose: String,
-    #[arg(long)]
-    reports: i32,
-    name: String,
-}
-
-/// Be process 1 of an instance (wharf executes this itself)
-#[derive(Debug, Args)]
-struct Init {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    command: Vec<OsString>,
+/// The commands that wharf executes itself, with the arguments that it wrote itself: process 1 of an instance, and the
+/// process that stands by one. There is one of these for every instance, so that it does not carry the command line of
+/// everything else.
+fn executed_by_itself() -> Option<u8> {
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments.next()?;
+    if command == supervisor::COMMAND {
+        Some(supervisor::main(arguments))
+    } else if command == init::COMMAND {
+        Some(init::run(&arguments.collect::<Vec<OsString>>()))
+    } else {
+        None
+    }
 }
 
 /// Parses the process's arguments, runs the command and returns its exit status.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
+    if let Some(status) = executed_by_itself() {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            return if usage::print("wharf", &error) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(OWN_FAILURE)
-            };
+            return if usage::print("wharf", &error) { 0 } else { OWN_FAILURE };
         }
     };
-    match cli.command {
-        Command::Supervise(command) => {
-            let Supervise { purpose, reports, name } = command;
-            supervisor::main(&supervisor::Arguments { root: cli.global.root, purpose, reports, name })
-        }
-        Command::Init(command) => ExitCode::from(init::run(&command.command)),
-        command => match for_root(&cli.global, command) {
-            Ok(status) => ExitCode::from(status),
-            Err(error) => fail(&error),
-        },
-    }
+    for_root(&cli.global, cli.command).unwrap_or_else(|error| fail(&error))
 }
 
 fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
@@ -176,18 +160,17 @@ fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
         Command::Kill(command) => command.run(&roots),
         Command::Wait(command) => command.run(&roots),
         Command::Rm(command) => command.run(&roots),
-        Command::Supervise(_) | Command::Init(_) => Ok(OWN_FAILURE),
     }
 }
 
 /// One line, and the status that belongs to it.
-fn fail(error: &anyhow::Error) -> ExitCode {
+fn fail(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     tell!("wharf: {}", on_one_line(error));
     let code = error.chain().find_map(|cause| cause.downcast_ref::<service::Error>());
-    ExitCode::from(code.map_or(OWN_FAILURE, service::Error::exit_code))
+    code.map_or(OWN_FAILURE, service::Error::exit_code)
 }
 
 /// The error and its causes, but for those that an error names in its own words already.

@@ -9,12 +9,12 @@ use super::pull::{RegistryOptions, pull_to_run};
 use super::values::{environment, hostname, key_value, seconds, size, upper};
 use crate::cli::terminal;
 use crate::container::parse_signal;
-use crate::image::{self, Overrides, Policy, Store};
+use crate::image::{self, Overrides};
 use crate::network::{ExtraHost, Mode, PublishedPort};
 use crate::service::log::LogLimits;
 use crate::service::{
-    Attachment, Bind, Capabilities, Device, InstanceName, Options, RestartPolicy, Roots, Seccomp, Tmpfs,
-    UpperKind, UserNamespace, create, start,
+    self, Attachment, Bind, Capabilities, Device, InstanceName, Options, RestartPolicy, Roots, Seccomp,
+    Tmpfs, UpperKind, UserNamespace, create, start,
 };
 use anyhow::{Context as _, bail};
 use clap::{ArgAction, Args, ValueEnum};
@@ -207,14 +207,30 @@ impl Run {
         if tty && interactive && !rustix::termios::isatty(rustix::stdio::stdin()) {
             bail!("-it: standard input is not a terminal; leave out -t");
         }
-        let image = self.image.clone();
-        self.provide_image(roots, &policy)?;
+        let (image, pull) = (self.image.clone(), self.pull);
+        let (limits, registry) = (self.layer_limits.resolve(), self.registry.resolve());
         let options = self.options()?;
-        // Layers are unpacked by whoever needs them first. That takes a while only where somebody looks on.
-        let reporter = Reporter::new(ProgressKind::Auto.only_bars());
-        let instance = create(roots, &image, &policy, &options, &reporter);
-        reporter.end();
-        let instance = instance?;
+        let make = || {
+            // Layers are unpacked by whoever needs them first. That takes a while only where somebody looks on.
+            let reporter = Reporter::new(ProgressKind::Auto.only_bars());
+            let instance = create(roots, &image, &policy, &options, &reporter);
+            reporter.end();
+            instance
+        };
+        let fetch = || pull_to_run(roots, &image, &policy, limits, &registry);
+        if pull == PullPolicy::Always {
+            fetch()?;
+        }
+        let instance = match make() {
+            // A bare digest names an image here and none of a registry.
+            Err(service::Error::Image(image::Error::NotFound(_)))
+                if pull == PullPolicy::Missing && !image.starts_with("sha256:") =>
+            {
+                fetch()?;
+                make()?
+            }
+            made => made?,
+        };
         let started = if detach {
             start(&instance, Attachment::default()).map(|_| 0).map_err(anyhow::Error::from)
         } else {
@@ -227,22 +243,6 @@ impl Run {
             }
             Err(error) => Err(discard(instance, error)),
         }
-    }
-
-    fn provide_image(&self, roots: &Roots, policy: &Policy) -> anyhow::Result<()> {
-        let fetch = match self.pull {
-            PullPolicy::Never => false,
-            PullPolicy::Always => true,
-            // A bare digest names an image here and none of a registry.
-            PullPolicy::Missing => {
-                let found = Store::open(roots.state())?.find(&self.image);
-                matches!(found, Err(image::Error::NotFound(_))) && !self.image.starts_with("sha256:")
-            }
-        };
-        if !fetch {
-            return Ok(());
-        }
-        pull_to_run(roots, &self.image, policy, self.layer_limits.resolve(), &self.registry.resolve())
     }
 
     fn options(self) -> anyhow::Result<Options> {

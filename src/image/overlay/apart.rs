@@ -1,7 +1,7 @@
 //! Overlays of layers that are mounts of their own, on kernels before 6.15: those take only what is mounted
 //! in the caller's mount namespace. A thread gets one to itself, and what it mounts there ends with it; the
 //! overlay keeps its layers.
-use super::compose::{Refused, compose};
+use super::compose::{Refused, Writable, compose};
 use super::ids::IdmappedLayers;
 use super::{Error, UPPER, Upper, WORK};
 use nix::sched::{CloneFlags, unshare};
@@ -42,12 +42,13 @@ fn mount_here(
         attach(tree, layer)?;
     }
     let composed = match upper {
-        Upper::Disk { upper, work } => compose(layers, Some((upper, work))),
+        Upper::Disk { upper, work, volatile } => compose(layers, Some(Writable { upper, work, volatile })),
         Upper::Memory { place, .. } => {
             if let Some(tmpfs) = memory {
                 attach(tmpfs, place)?;
             }
-            compose(layers, Some((&place.join(UPPER), &place.join(WORK))))
+            let (upper, work) = (place.join(UPPER), place.join(WORK));
+            compose(layers, Some(Writable { upper: &upper, work: &work, volatile: false }))
         }
     };
     composed.map_err(|refused| match (idmapped, refused.errno) {

@@ -4,7 +4,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -18,6 +18,8 @@ const STRING_LIMIT: usize = 255;
 /// A renamed directory is copied and changed metadata takes the whole file along, so that an upper directory
 /// says all there is to say about what it changes, whatever this kernel's defaults are.
 const WHOLE: [(&CStr, &str); 2] = [(c"redirect_dir", "off"), (c"metacopy", "off")];
+
+const VOLATILE: &CStr = c"volatile";
 
 /// A path that the kernel refused, and its answer.
 #[derive(Debug)]
@@ -37,11 +39,20 @@ impl Refused {
     }
 }
 
+/// What is on top of the layers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writable<'a> {
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    /// Never brought to the disk, overlayfs.rst "Volatile mount".
+    pub(super) volatile: bool,
+}
+
 /// Layers, lowest first, below a directory and its work directory.
-pub(super) fn compose(layers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Refused> {
+pub(super) fn compose(layers: &[PathBuf], upper: Option<Writable<'_>>) -> Result<OwnedFd, Refused> {
     match (detached(layers, upper), upper) {
         // Kernels before 6.5 do not know `lowerdir+`; some say so at once, others when all is put together.
-        (Err(Refused { errno: Errno::INVAL, .. }), Some((_, work))) => {
+        (Err(Refused { errno: Errno::INVAL, .. }), Some(Writable { work, .. })) => {
             mounted(layers, upper, &work.with_file_name("merged"))
         }
         (done, _) => done,
@@ -57,23 +68,34 @@ pub(super) fn read_only(layers: &[PathBuf], place: &Path) -> Result<OwnedFd, Ref
 }
 
 /// The mount is nowhere, and its layers need not be mounted anywhere.
-pub(super) fn detached(layers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Refused> {
-    let top =
-        upper.map_or_else(|| layers.last().map_or(Path::new("/"), PathBuf::as_path), |(upper, _)| upper);
+pub(super) fn detached(layers: &[PathBuf], upper: Option<Writable<'_>>) -> Result<OwnedFd, Refused> {
+    let top = upper
+        .map_or_else(|| layers.last().map_or(Path::new("/"), PathBuf::as_path), |writable| writable.upper);
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Refused::of(top))?;
     for layer in layers.iter().rev() {
         set_path(context.as_fd(), c"lowerdir+", layer).map_err(Refused::of(layer))?;
     }
-    if let Some((upper, work)) = upper {
+    if let Some(Writable { upper, work, volatile }) = upper {
         for (key, path) in [(c"upperdir", upper), (c"workdir", work)] {
             set_path(context.as_fd(), key, path).map_err(Refused::of(path))?;
         }
         for (key, value) in WHOLE {
             fsconfig_set_string(context.as_fd(), key, value).map_err(Refused::of(top))?;
         }
+        if volatile {
+            forget_volatile(work);
+            fsconfig_set_flag(context.as_fd(), VOLATILE).map_err(Refused::of(top))?;
+        }
     }
     fsconfig_create(context.as_fd()).map_err(Refused::of(top))?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(Refused::of(top))
+}
+
+/// The kernel refuses the work directory of an earlier volatile mount, for a power failure in between may have taken what
+/// was written. What is mounted so does not outlive one: the earlier mount is of a start that was tried a moment ago.
+fn forget_volatile(work: &Path) {
+    // What cannot be removed, the kernel refuses by name.
+    let _ = fs::remove_dir_all(work.join("work/incompat"));
 }
 
 /// A path too long for fsconfig(2) is opened and named by its descriptor.
@@ -87,20 +109,24 @@ fn set_path(context: BorrowedFd<'_>, key: &CStr, path: &Path) -> Result<(), Errn
 }
 
 /// The way of older kernels: mount at a place of our own, take the mount from there.
-fn mounted(layers: &[PathBuf], upper: Option<(&Path, &Path)>, place: &Path) -> Result<OwnedFd, Refused> {
+fn mounted(layers: &[PathBuf], upper: Option<Writable<'_>>, place: &Path) -> Result<OwnedFd, Refused> {
     let refused = || Refused::of(place);
     let made = fs::create_dir_all(place);
     made.map_err(|error| refused()(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let lower: Vec<Vec<u8>> = layers.iter().rev().map(|layer| escaped(layer)).collect();
     let mut data = b"lowerdir=".to_vec();
     data.extend(lower.join(&b':'));
-    if let Some((upper, work)) = upper {
+    if let Some(Writable { upper, work, volatile }) = upper {
         for (key, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
             data.extend_from_slice(key);
             data.extend(escaped(path));
         }
         for (key, value) in WHOLE {
             data.extend([b",", key.to_bytes(), b"=", value.as_bytes()].concat());
+        }
+        if volatile {
+            forget_volatile(work);
+            data.extend([b",", VOLATILE.to_bytes()].concat());
         }
     }
     let data = CString::new(data).map_err(|_| refused()(Errno::INVAL))?;

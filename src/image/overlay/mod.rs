@@ -5,7 +5,7 @@ mod ids;
 
 use super::Error;
 use super::layer::is_opaque;
-use compose::{Refused, compose};
+use compose::{Refused, Writable, compose};
 use ids::IdmappedLayers;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -35,6 +35,9 @@ pub enum Upper<'a> {
         upper: &'a Path,
         /// The kernel's own.
         work: &'a Path,
+        /// Whether it ends with the instance in any case, so that nothing of it need be brought to the disk: neither by
+        /// an fsync(2) inside nor when it is unmounted.
+        volatile: bool,
     },
     /// A tmpfs that nobody else sees and that ends with the mount.
     Memory {
@@ -58,8 +61,8 @@ impl Overlay<'_> {
             return Err(Error::Config("the image has no layers, so there is nothing to run".to_owned()));
         }
         let layers = without_repeats(above_opaque_root(self.layers));
-        if let (Upper::Disk { upper, work }, None) = (self.upper, self.user_namespace) {
-            return compose(&layers, Some((upper, work))).map_err(Refused::into_error);
+        if let (Upper::Disk { upper, work, volatile }, None) = (self.upper, self.user_namespace) {
+            return compose(&layers, Some(Writable { upper, work, volatile })).map_err(Refused::into_error);
         }
         let idmapped = self.user_namespace.map(|ids| IdmappedLayers::open(&layers, ids)).transpose()?;
         let memory = self.memory()?;
@@ -68,14 +71,14 @@ impl Overlay<'_> {
             None => layers.clone(),
         };
         let by_descriptor = |tmpfs: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", tmpfs.as_raw_fd()));
-        let (upper, work) = match (self.upper, &memory) {
-            (Upper::Disk { upper, work }, _) => (upper.to_owned(), work.to_owned()),
+        let (upper, work, volatile) = match (self.upper, &memory) {
+            (Upper::Disk { upper, work, volatile }, _) => (upper.to_owned(), work.to_owned(), volatile),
             (Upper::Memory { place, .. }, memory) => {
                 let tmpfs = memory.as_ref().map_or_else(|| place.to_owned(), by_descriptor);
-                (tmpfs.join(UPPER), tmpfs.join(WORK))
+                (tmpfs.join(UPPER), tmpfs.join(WORK), false)
             }
         };
-        match compose::detached(&detached, Some((&upper, &work))) {
+        match compose::detached(&detached, Some(Writable { upper: &upper, work: &work, volatile })) {
             // Kernels before 6.15 take no layers that are not mounted anywhere.
             Err(_) => apart::mount(&layers, idmapped.as_ref(), self.upper, memory.as_ref()),
             done => done.map_err(Refused::into_error),

@@ -185,15 +185,15 @@ impl Unpacked {
         missing.dedup_by(|a, b| a.diff_id == b.diff_id);
         if !missing.is_empty() {
             self.sweep()?;
+            let abandon = Abandon::default();
+            parallel::each(&missing, workers(), &abandon, |layer| {
+                let open = || Ok(Watched::new(blobs.reader(&layer.blob)?, layer, progress, &abandon));
+                match self.unpack(layer, open) {
+                    Err(_) if abandon.is_set() => Err(Error::Abandoned),
+                    done => done.map(|_| progress.event(&layer.event(BlobState::Unpacked))),
+                }
+            })?;
         }
-        let abandon = Abandon::default();
-        parallel::each(&missing, workers(), &abandon, |layer| {
-            let open = || Ok(Watched::new(blobs.reader(&layer.blob)?, layer, progress, &abandon));
-            match self.unpack(layer, open) {
-                Err(_) if abandon.is_set() => Err(Error::Abandoned),
-                done => done.map(|_| progress.event(&layer.event(BlobState::Unpacked))),
-            }
-        })?;
         Ok(layers.iter().map(|layer| self.path(&layer.diff_id)).collect())
     }
 

@@ -8,10 +8,11 @@ use super::root;
 use crate::container::{self, Child, Container, CreateOptions};
 use crate::network::{self, HeldPorts, Lease, Mode as NetworkMode};
 use crate::sandbox::{Rootfs, Stdio};
+use crate::service::durable::Disk;
 use crate::service::log::Stream;
 use crate::service::roots::make_private;
 use crate::service::state::{boot_id, now};
-use crate::service::{Error, Exit, Instance, State, Status, durable};
+use crate::service::{Error, Exit, Instance, State, Status};
 use crate::sys::descriptor;
 use oci_spec::runtime::Spec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +20,10 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// One run of the instance's first process.
@@ -50,7 +54,8 @@ pub(super) struct Outcome {
 /// How often another subnet is chosen, when that of the bridge has been taken while the instance was made.
 const SUBNETS: u32 = 3;
 
-/// Starts the instance. `state` says so on disk before the program runs.
+/// Starts the instance. `state` says so before the program runs, to whoever looks then; whoever has it started sees to it
+/// that this outlives the power ([`Instance::sync`]), when the program runs.
 pub(super) fn launch(
     instance: &Instance,
     state: &mut State,
@@ -75,8 +80,11 @@ fn launch_once(
     clear_away(instance)?;
     let wish = instance.wish();
     let lease = lease(instance)?;
-    state.lease.clone_from(&lease);
-    instance.write_state(state)?;
+    if state.lease != lease {
+        // Before anything of it exists on the network, so that whoever clears away finds it.
+        state.lease.clone_from(&lease);
+        instance.write_state(state, Disk::Later)?;
+    }
     write_name_files(instance, lease.as_ref())?;
     let ports = network::hold_ports(&wish.ports)?;
     let spec = instance.spec()?;
@@ -170,7 +178,7 @@ impl Incarnation {
         state.started_at = Some(now());
         state.next_start_at = None;
         state.start_error = None;
-        instance.write_state(state)?;
+        instance.write_state(state, Disk::Later)?;
         self.begun = Instant::now();
         Ok(self.container.start()?)
     }
@@ -275,11 +283,19 @@ fn write_name_files(instance: &Instance, lease: Option<&Lease>) -> Result<(), Er
         [("hosts", hosts), ("hostname", format!("{}\n", wish.hostname)), ("resolv.conf", resolv_conf)]
     {
         let path = instance.path(name);
-        durable::replace(&path, text.as_bytes())?;
-        // Every user of the instance reads them, and its root writes.
-        rustix::fs::chmod(&path, Mode::from_raw_mode(0o644)).map_err(Error::file("chmod", &path))?;
-        let (uid, gid) = (Uid::from_raw(wish.root_id()), Gid::from_raw(wish.root_id()));
-        rustix::fs::chown(&path, Some(uid), Some(gid)).map_err(Error::file("chown", &path))?;
+        write_name_file(&path, text.as_bytes(), wish.root_id()).map_err(Error::file("write", &path))?;
+    }
+    Ok(())
+}
+
+/// Every user of the instance reads them, and its root writes. They are written anew at each start, when nothing of the
+/// instance runs.
+fn write_name_file(path: &Path, text: &[u8], owner: u32) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?);
+    file.write_all(text)?;
+    if owner != 0 {
+        rustix::fs::fchown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
     }
     Ok(())
 }

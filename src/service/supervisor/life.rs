@@ -6,6 +6,7 @@ use super::waiting::{Source, wait};
 use super::{Attached, Reports, failure};
 use crate::service::client::Purpose;
 use crate::service::control::{Reply, Report, Request};
+use crate::service::durable::Disk;
 use crate::service::lock::SupervisorLock;
 use crate::service::log::Writer;
 use crate::service::restart::{Ended, Next, Streak};
@@ -33,6 +34,8 @@ pub(super) struct Life {
     start_at: Option<Instant>,
     /// When an instance that was asked to stop is killed.
     kill_at: Option<Instant>,
+    /// When this process gives back what starting took.
+    rest_at: Option<Instant>,
     /// Whether the end that comes next was asked for.
     asked_for: bool,
     /// Nothing more is to be done.
@@ -59,6 +62,7 @@ impl Life {
             running: None,
             start_at: None,
             kill_at: None,
+            rest_at: Some(Instant::now() + QUIET),
             asked_for: false,
             over: false,
             instance,
@@ -79,9 +83,8 @@ impl Life {
 
     /// Stays until the instance has ended for good.
     pub(super) fn live(mut self) -> Result<(), Error> {
-        rest();
         while !self.over {
-            let deadline = self.start_at.into_iter().chain(self.kill_at).min();
+            let deadline = [self.start_at, self.kill_at, self.rest_at].into_iter().flatten().min();
             for source in wait(&self, deadline)? {
                 self.attend(source)?;
             }
@@ -105,7 +108,7 @@ impl Life {
             Err(error) => {
                 self.state.status = if before == Status::Created { before } else { Status::Stopped };
                 self.state.start_error = Some(error.to_string());
-                self.instance.write_state(&self.state)?;
+                self.instance.write_state(&self.state, Disk::Now)?;
                 Err(error)
             }
         }
@@ -289,6 +292,10 @@ impl Life {
                 running.kill();
             }
         }
+        if due(self.rest_at) {
+            self.rest_at = None;
+            rest();
+        }
         if due(self.start_at) && !self.over {
             self.start_at = None;
             self.start_again()?;
@@ -302,7 +309,9 @@ impl Life {
             Ok(running) => {
                 self.running = Some(running);
                 self.offer_terminal();
-                rest();
+                self.rest_at = Some(Instant::now() + QUIET);
+                // A disk that fails is no reason to end what runs.
+                let _ = self.instance.sync();
                 Ok(())
             }
             Err(error) => {
@@ -328,6 +337,9 @@ impl Life {
         let limit = self.instance.wish().limits.memory_bytes;
         let last_exit = LastExit::new(&outcome.exit, outcome.oom_kills > 0, limit);
         self.state.pid = None;
+        if outcome.remains.is_none() {
+            self.state.lease = None;
+        }
         self.state.oom_kills += outcome.oom_kills;
         self.state.last_exit = Some(last_exit);
         self.state.start_error =
@@ -350,7 +362,7 @@ impl Life {
                 let at = humantime::format_rfc3339_millis(SystemTime::now() + wait);
                 self.state.next_start_at = Some(at.to_string());
                 self.state.status = Status::Restarting;
-                self.instance.write_state(&self.state)
+                self.instance.write_state(&self.state, Disk::Now)
             }
         }
     }
@@ -360,7 +372,9 @@ impl Life {
         self.state.status = Status::Stopped;
         self.state.pid = None;
         self.state.next_start_at = None;
-        let mut result = self.instance.write_state(&self.state);
+        // What is about to be removed need not outlive the power.
+        let disk = if self.instance.wish().remove { Disk::Later } else { Disk::Now };
+        let mut result = self.instance.write_state(&self.state, disk);
         // From here on commands find nobody, and read the state.
         let _ = std::fs::remove_file(self.instance.control_socket());
         if self.instance.wish().remove && result.is_ok() {
@@ -393,6 +407,9 @@ impl Life {
         self.attached = Attached::default();
     }
 }
+
+/// Time after a start until [`rest`]: the first output, and an instance that ends at once, need the pages that it drops.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What a start needed and waiting does not goes back to the kernel: there is one of this process for
 /// every instance.

@@ -23,43 +23,63 @@ use life::Life;
 use output::Copies;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::SendFlags;
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// A supervisor that has just told of its end still holds the lock for a moment.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Arguments of the hidden command `wharf supervise`.
+/// The command that makes the program a supervisor, with its [`Arguments`] after it.
+pub const COMMAND: &str = "supervise";
+
+/// What the command that starts a supervisor tells it.
 #[derive(Debug)]
-pub struct Arguments {
-    /// `--root`.
-    pub root: Option<PathBuf>,
-    /// `start` or `adopt`.
-    pub purpose: String,
+pub(super) struct Arguments {
+    pub(super) purpose: Purpose,
     /// Number of the descriptor for reports.
-    pub reports: RawFd,
+    pub(super) reports: RawFd,
     /// Name of the instance.
-    pub name: String,
+    pub(super) name: String,
+    /// Root of the user's choice.
+    pub(super) root: Option<PathBuf>,
 }
 
-/// Runs as a supervisor until the instance has ended for good.
-pub fn main(arguments: &Arguments) -> ExitCode {
+impl Arguments {
+    /// As words of a command line.
+    pub(super) fn words(self) -> impl Iterator<Item = OsString> {
+        let words = [self.purpose.word().into(), self.reports.to_string().into(), self.name.into()];
+        words.into_iter().chain(self.root.map(OsString::from))
+    }
+
+    fn read(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
+        let mut text = || words.next()?.into_string().ok();
+        let purpose = Purpose::of_word(&text()?)?;
+        let (reports, name) = (text()?.parse().ok()?, text()?);
+        Some(Self { purpose, reports, name, root: words.next().map(PathBuf::from) })
+    }
+}
+
+/// Runs as a supervisor until the instance has ended for good; returns the exit status.
+pub fn main(words: impl Iterator<Item = OsString>) -> u8 {
     // Before anything of an instance exists, for it could reach this program's file (CVE-2019-5736).
     let sealed = seal::ensure().map_err(Error::from);
-    let Ok(reports) = Reports::adopt(arguments.reports) else { return ExitCode::from(super::OWN_FAILURE) };
-    match sealed.and_then(|()| supervise(arguments, reports.clone())) {
-        Ok(()) => ExitCode::SUCCESS,
+    let Some(arguments) = Arguments::read(words) else { return super::OWN_FAILURE };
+    let Ok(reports) = Reports::adopt(arguments.reports) else { return super::OWN_FAILURE };
+    match sealed.and_then(|()| supervise(&arguments, reports.clone())) {
+        Ok(()) => 0,
         Err(error) => {
             reports.send(&failure(&error), None);
-            ExitCode::from(super::OWN_FAILURE)
+            super::OWN_FAILURE
         }
     }
 }
 
 fn supervise(arguments: &Arguments, reports: Reports) -> Result<(), Error> {
+    // It was executed by a descriptor, whose number would be its name.
+    let _ = rustix::thread::set_name(c"wharf");
     let roots = Roots::new(arguments.root.as_deref())?;
     let attached = leave_the_caller()?;
     let instance = Instance::find(&roots, &arguments.name)?;
@@ -67,8 +87,7 @@ fn supervise(arguments: &Arguments, reports: Reports) -> Result<(), Error> {
         reports.send(&Report::Busy, None);
         return Ok(());
     };
-    let purpose = if arguments.purpose == Purpose::Adopt.word() { Purpose::Adopt } else { Purpose::Start };
-    Life::begin(instance, lock, attached, reports, purpose)?.live()
+    Life::begin(instance, lock, attached, reports, arguments.purpose)?.live()
 }
 
 /// Standard streams of the command that started this supervisor, as far as it gave any.
@@ -133,4 +152,22 @@ impl Reports {
 
 fn failure(error: &Error) -> Report {
     Report::Failed { message: error.to_string(), exit_code: error.exit_code() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_reads_what_it_was_told() {
+        for root in [None, Some(PathBuf::from("/a b"))] {
+            let told =
+                Arguments { purpose: Purpose::Adopt, reports: 7, name: "web".to_owned(), root: root.clone() };
+            let read = Arguments::read(told.words()).unwrap();
+            assert_eq!((read.purpose, read.reports, read.name.as_str()), (Purpose::Adopt, 7, "web"));
+            assert_eq!(read.root, root);
+        }
+        assert!(Arguments::read(["start", "x", "web"].map(OsString::from).into_iter()).is_none());
+        assert!(Arguments::read(std::iter::empty()).is_none());
+    }
 }

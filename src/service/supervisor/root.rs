@@ -14,7 +14,7 @@ pub(super) fn mount(instance: &Instance) -> Result<OwnedFd, Error> {
     let overlay = Overlay {
         layers: &wish.layers,
         upper: match wish.upper {
-            UpperKind::Disk => Upper::Disk { upper: &upper, work: &work },
+            UpperKind::Disk => Upper::Disk { upper: &upper, work: &work, volatile: wish.remove },
             UpperKind::Memory { size_bytes } => {
                 Upper::Memory { size_bytes, owner: wish.root_id(), place: &upper }
             }

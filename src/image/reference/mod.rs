@@ -1,4 +1,7 @@
 //! Image references, normalised as Docker and containerd do: `web` is `docker.io/library/web:latest`.
+
+mod plain;
+
 use super::{Digest, Error};
 use oci_spec::distribution::Reference;
 use std::fmt;
@@ -55,7 +58,10 @@ impl FromStr for ImageName {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let error = |reason: String| Error::Reference { text: text.to_owned(), reason };
-        let reference: Reference = text.parse().map_err(|cause| error(format!("{cause}")))?;
+        let reference = match plain::parse(text) {
+            Some(reference) => reference,
+            None => text.parse::<Reference>().map_err(|cause| error(format!("{cause}")))?,
+        };
         if let Some(digest) = reference.digest() {
             digest.parse::<Digest>().map_err(|cause| error(cause.to_string()))?;
         }
