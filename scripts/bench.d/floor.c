@@ -3,7 +3,8 @@
  * pivot_root, the default capabilities, execve, wait, rmdir. No JSON, no state, no checks a runtime owes its users:
  * a yardstick for latency, not a runtime. Every step must succeed, or it exits 1 naming the step.
  *
- * build: gcc -O2 -static -o floor floor.c      use (root, cgroup2 at $CGROUP, by default /sys/fs/cgroup): floor ROOTFS
+ * build: gcc -O2 -static -o floor floor.c      use (root, cgroup2 at $CGROUP, by default /sys/fs/cgroup):
+ * floor ROOTFS [NAME]      NAME is the cgroup's
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -72,10 +73,11 @@ static void inside(const char *rootfs) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) return fputs("use: floor ROOTFS\n", stderr), 2;
+    if (argc != 2 && argc != 3) return fputs("use: floor ROOTFS [NAME]\n", stderr), 2;
     char cgroup[256];
     const char *top = getenv("CGROUP") ? getenv("CGROUP") : "/sys/fs/cgroup";
-    snprintf(cgroup, sizeof cgroup, "%s/floor-%d", top, getpid());
+    if (argc == 3) snprintf(cgroup, sizeof cgroup, "%s/%s", top, argv[2]);
+    else snprintf(cgroup, sizeof cgroup, "%s/floor-%d", top, getpid());
     MUST(mkdir(cgroup, 0755));
     int fd = open(cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
     MUST(fd);

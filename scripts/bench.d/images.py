@@ -9,11 +9,12 @@ that turns by one; a tool that is not installed is left out. Prints Markdown tab
 the client and its children; containerd's daemon works beside its client, and is counted too) and the most
 memory of the client process.
 """
-import contextlib, glob, os, pathlib, shutil, signal, statistics, subprocess, sys, time
+import glob, os, pathlib, shutil, statistics, subprocess, sys, time
+
+from containerd import QUIET, containerd, cpu_of
 
 ROUNDS, IMAGE, WHARF = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 PLACES = {"in memory": pathlib.Path(sys.argv[4]), "on disk": pathlib.Path(sys.argv[5])}
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 LAYOUT, ARCHIVE = IMAGE / "layout", IMAGE / "layout.tar"
 
 
@@ -28,27 +29,6 @@ def pipes(place):
         (place / str(number)).mkdir()
         commands.append(f"gzip -dc {blob} | tar -x -C {place / str(number)} &")
     return ["sh", "-c", "\n".join(commands + ["wait"])]
-
-
-@contextlib.contextmanager
-def containerd(place):
-    """A daemon of our own; ended by its pid, with what it holds."""
-    config = place / "config.toml"
-    config.write_text(f'version = 2\nroot = "{place}/root"\nstate = "{place}/state"\n'
-                      f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{place}/socket"\n')
-    daemon = subprocess.Popen(["containerd", "--config", config], **QUIET)
-    try:
-        while subprocess.run(["ctr", "-a", place / "socket", "version"], **QUIET).returncode:
-            time.sleep(0.1)
-        yield daemon
-    finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait()
-
-
-def cpu_of(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run(command):
