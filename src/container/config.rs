@@ -1,10 +1,11 @@
 //! Reading and checking what a user gives: config.json of a bundle, and process files.
 use super::{Error, dialect};
+use crate::sys::record;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde::de::DeserializeOwned;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::Component::{Normal, RootDir};
 use std::path::{Components, Path, PathBuf};
 
@@ -59,7 +60,16 @@ fn parse_leniently<T: DeserializeOwned>(
 }
 
 fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| match source.kind() {
+    let whole = || {
+        let mut file = fs::File::open(path)?;
+        if let Some(contents) = record::read_file(&file, usize::MAX)? {
+            return Ok(contents);
+        }
+        // A pipe, say.
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents).map(|_| contents)
+    };
+    whole().map_err(|source: io::Error| match source.kind() {
         ErrorKind::NotFound => Error::Config {
             file: path.display().to_string(),
             path: String::new(),

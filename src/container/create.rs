@@ -61,7 +61,11 @@ pub(super) fn create(
             return Err(error);
         }
     };
-    drop(lock);
+    if prepared.awaited {
+        drop(lock);
+    } else {
+        lock.keep();
+    }
     let (cgroup, child) = making.done()?;
     let Prepared { mut draft, plan, start_socket, awaited, .. } = prepared;
     // To this process, which alone starts it.
@@ -81,14 +85,14 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     };
     let socket = || socket::unix_socket(SocketType::SEQPACKET).map_err(state_error);
     let start_socket = (!options.starts_it).then(socket).transpose()?;
-    let start = match &start_socket {
-        Some(socket) => Start::ByAnyone(rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(state_error)?),
-        None => Start::ByCreator,
-    };
     let process = spec.process().as_ref();
     let terminal = process.and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
     // What has to happen between the two, or comes of the first, wants to know that it went well.
     let awaited = !options.starts_it || spec.hooks().is_some() || terminal;
+    let start = match &start_socket {
+        Some(socket) => Start::ByAnyone(rustix::io::fcntl_dupfd_cloexec(socket, 3).map_err(state_error)?),
+        None => Start::ByCreator { awaits: awaited },
+    };
     let console_socket = connect_console(options.console, options.console_socket.as_deref())?;
     let inputs = Inputs {
         rootfs: options.rootfs.unwrap_or_else(|| Rootfs::Directory(draft.record.rootfs.clone())),

@@ -40,7 +40,8 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     let failures =
         hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, Place::Runtime(&record.bundle));
     container.directory.remove()?;
-    drop(lock);
+    // There is nothing left to lock.
+    lock.keep();
     Ok(failures)
 }
 

@@ -95,6 +95,11 @@ impl StateDirectory {
         lock.ok_or_else(|| Error::Busy(self.id.to_string()))
     }
 
+    /// The lock that this process has kept ([`Lock::keep`]).
+    pub(super) fn locked(&self) -> Lock<'_> {
+        Lock::kept(self.fd())
+    }
+
     /// Takes the lock of the container if it is free.
     pub(super) fn try_lock(&self) -> Result<Option<Lock<'_>>, Error> {
         Lock::try_acquire(self.fd()).map_err(self.error("lock"))

@@ -34,6 +34,16 @@ impl<'a> Lock<'a> {
         }
     }
 
+    /// Keeps the lock beyond this value, until [`Lock::kept`] is dropped, or the descriptor is closed.
+    pub(super) fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    /// The lock that is kept on this very descriptor.
+    pub(super) fn kept(directory: BorrowedFd<'a>) -> Self {
+        Self { directory }
+    }
+
     /// Takes the lock if it is free.
     pub(super) fn try_acquire(directory: BorrowedFd<'a>) -> Result<Option<Self>, Errno> {
         match flock(directory, FlockOperation::NonBlockingLockExclusive) {

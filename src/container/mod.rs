@@ -173,13 +173,13 @@ impl Container {
         start::start(self)
     }
 
-    /// Whether a container that this process has created for itself to start is ready for that: [`Container::start`]
-    /// asks by itself, but something else that fails may have failed for this.
+    /// Whether the creation of a container that this process has created for itself to start has failed by now:
+    /// [`Container::start`] tells by itself, but something else that fails in between may have failed for this.
     ///
     /// # Errors
     /// Names the step of its creation that failed.
-    pub fn settle(&self) -> Result<(), Error> {
-        start::settle(self)
+    pub fn failure_so_far(&self) -> Result<(), Error> {
+        start::failure_so_far(self)
     }
 
     /// Its status now, by the kernel's word (pidfd, start time, boot id).

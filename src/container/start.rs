@@ -19,7 +19,11 @@ pub(super) struct Starter {
 
 pub(super) fn start(container: &mut Container) -> Result<(), Error> {
     if let Some(starter) = container.starter.take() {
-        let lock = container.directory.lock()?;
+        // Since its creation, where nobody has awaited that.
+        let lock = match starter.unawaited {
+            Some(_) => container.directory.locked(),
+            None => container.directory.lock()?,
+        };
         run_hooks(container, Kind::StartContainer)?;
         let connection = starter.connection.as_fd();
         // One that has ended has left word of why.
@@ -55,9 +59,11 @@ pub(super) fn start(container: &mut Container) -> Result<(), Error> {
     run_hooks(container, Kind::Poststart)
 }
 
-pub(super) fn settle(container: &Container) -> Result<(), Error> {
+pub(super) fn failure_so_far(container: &Container) -> Result<(), Error> {
     match &container.starter {
-        Some(Starter { connection, unawaited: Some(plan) }) => Ok(sandbox::settle(connection.as_fd(), plan)?),
+        Some(Starter { connection, unawaited: Some(plan) }) => {
+            Ok(sandbox::failure_so_far(connection.as_fd(), plan)?)
+        }
         _ => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! What the calling process may do by itself: root of the host may everything, root of a user namespace
 //! nothing that is the host's, and a user without privileges becomes root of the container's own user
 //! namespace first ([`super::deputy`]).
-use crate::sys::namespace;
+use crate::sys::{namespace, record};
 use rustix::fs::{Mode, OFlags, fstat, open};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
@@ -59,9 +59,7 @@ impl Caller {
     }
 
     fn look() -> Self {
-        let may_administrate =
-            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
-        if !may_administrate {
+        if OwnStatus::get().is_none_or(|status| !status.effective.contains(CapabilitySet::SYS_ADMIN)) {
             return Self::User;
         }
         let own = std::fs::read_link("/proc/self/ns/user");
@@ -75,6 +73,35 @@ impl Caller {
             }
             _ => Self::HostRoot,
         }
+    }
+}
+
+/// What matters here of the calling process's own `proc_pid_status(5)`, which it does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OwnStatus {
+    pub(super) effective: CapabilitySet,
+    /// The bounding set.
+    pub(super) bounding: u64,
+    /// Whether all of its user and group ids are 0.
+    pub(super) is_root_throughout: bool,
+}
+
+impl OwnStatus {
+    /// Asks the kernel, once; `None` without a procfs.
+    pub(super) fn get() -> Option<Self> {
+        static KNOWN: OnceLock<Option<OwnStatus>> = OnceLock::new();
+        *KNOWN.get_or_init(|| Self::parse(&String::from_utf8_lossy(&record::read("/proc/self/status").ok()?)))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let mask = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
+        let zero = |name: &str| field(name).is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"));
+        Some(Self {
+            effective: CapabilitySet::from_bits_retain(mask("CapEff:")?),
+            bounding: mask("CapBnd:")?,
+            is_root_throughout: zero("Uid:") && zero("Gid:"),
+        })
     }
 }
 

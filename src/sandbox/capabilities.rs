@@ -1,7 +1,7 @@
 //! `process.capabilities` as five bit masks; see `capabilities(7)`.
 //!
 //! The methods that change the process run between clone and execve; they neither allocate nor lock.
-use crate::sys::record;
+use super::caller::OwnStatus;
 use caps::Capability;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use rustix::io::Errno;
@@ -179,12 +179,7 @@ fn mask_of(
 
 /// What this kernel knows, and what of it the caller may hand on.
 fn own_bounding_set() -> Result<(u64, u64), Error> {
-    let status = record::read("/proc/self/status").map_err(Error::Own)?;
-    let held = String::from_utf8_lossy(&status)
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or(Error::Own(Errno::INVAL))?;
+    let held = OwnStatus::get().ok_or(Error::Own(Errno::NOENT))?.bounding;
     // The highest capability held tells what the kernel knows at least; only above it is asked for one by one.
     let mut known = u64::MAX >> held.leading_zeros().min(63);
     while known & 1 << 63 == 0 {

@@ -209,9 +209,9 @@ impl Child<'_> {
         self.directory = None;
         rustix::process::fchdir(self.root()?)?;
         rustix::process::pivot_root(c".", c".")?;
-        // The host's tree now stands on top of the new root, and "." is the way to it: pivot_root(2).
-        rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-        rustix::process::chdir(c"/")
+        // The host's tree now stands on top of the new root, and "." is the way to it: pivot_root(2). After that it is
+        // the new root itself.
+        rustix::mount::unmount(c".", UnmountFlags::DETACH)
     }
 
     fn chroot(&mut self, moved: bool) -> Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! `HOME` of a process whose config does not set it: the user's directory in the image's passwd(5).
 use super::inputs::Rootfs;
-use crate::sys::pidfd;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use crate::sys::{pidfd, record};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -43,20 +43,6 @@ fn read_passwd(root: BorrowedFd<'_>) -> Option<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let file: OwnedFd = openat2(root, c"etc/passwd", flags, Mode::empty(), resolve).ok()?;
-    let stat = fstat(&file).ok()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return None;
-    }
-    let size = usize::try_from(stat.st_size).ok()?.min(PASSWD_LIMIT);
-    let mut text = vec![0; size];
-    let mut read = 0;
-    // Its size tells where it ends.
-    while read < size {
-        match rustix::io::read(&file, &mut text[read..]).ok()? {
-            0 => break,
-            length => read += length,
-        }
-    }
-    text.truncate(read);
+    let text = record::read_file(&file, PASSWD_LIMIT).ok()??;
     String::from_utf8(text).ok()
 }

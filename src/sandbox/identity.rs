@@ -15,6 +15,8 @@ pub(super) struct Identity {
     /// Exactly the supplementary groups asked for (CVE-2022-2989).
     pub(super) groups: Vec<Gid>,
     pub(super) capabilities: CapabilityMasks,
+    /// The process has these user and group ids from its birth.
+    pub(super) is_born_so: bool,
     /// A seccomp filter will be installed without no_new_privs, which needs CAP_SYS_ADMIN until then.
     pub(super) keep_effective: bool,
 }
@@ -32,10 +34,12 @@ impl Identity {
             Err(Errno::PERM) if self.groups.is_empty() => {}
             done => done?,
         }
-        let gid = Gid::from_raw(self.gid);
-        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-        let uid = Uid::from_raw(self.uid);
-        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        if !self.is_born_so {
+            let gid = Gid::from_raw(self.gid);
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            let uid = Uid::from_raw(self.uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+        }
         if self.keep_effective { self.capabilities.raise_effective() } else { Ok(()) }
     }
 

@@ -31,7 +31,10 @@ pub enum Start {
     #[default]
     AtOnce,
     /// When the caller of [`super::begin`] has it go on, over the connection that [`super::Rest::finish`] returns.
-    ByCreator,
+    ByCreator {
+        /// Whether the creator first awaits that everything else has been done.
+        awaits: bool,
+    },
     /// When whoever connects to this listening `SOCK_SEQPACKET` socket calls [`super::start`].
     ByAnyone(OwnedFd),
 }

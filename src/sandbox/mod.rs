@@ -55,7 +55,7 @@ pub use mounts::KNOWN as MOUNT_OPTIONS;
 pub use plan::{Error, Plan};
 pub use process::check_terminal;
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};
-pub use start::{release, settle, start};
+pub use start::{failure_so_far, release, start};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! What `process` says becomes the second half of a Plan: from the standard streams to execve.
-use super::caller::Caller;
+use super::caller::{Caller, OwnStatus};
 use super::capabilities::CapabilityMasks;
 use super::clone::pid_of;
 use super::identity::Identity;
@@ -37,6 +37,9 @@ impl Plan {
             gid: user.gid(),
             groups: groups.iter().map(|gid| Gid::from_raw(*gid)).collect(),
             capabilities,
+            is_born_so: (user.uid(), user.gid()) == (0, 0)
+                && !user_namespace
+                && OwnStatus::get().is_some_and(|status| status.is_root_throughout),
             keep_effective: filter.is_some() && !no_new_privileges,
         };
         if user_namespace {

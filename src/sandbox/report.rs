@@ -9,6 +9,7 @@
 //! ```
 //! End of file without `Executing` or `Ready` means that the child was killed while being set up.
 use crate::sys::descriptor;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
@@ -114,6 +115,15 @@ impl Message {
     /// The next message; `None` at end of file.
     pub(super) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
         Ok(Self::receive_with(socket)?.map(|(message, _)| message))
+    }
+
+    /// As [`Message::receive`], of what has come already; `EAGAIN` when nothing has.
+    pub(super) fn received(socket: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
+        let waiting = PollFd::new(&socket, PollFlags::IN);
+        match poll(&mut [waiting], Some(&Timespec::default()))? {
+            0 => Err(Errno::AGAIN),
+            _ => Self::receive(socket),
+        }
     }
 
     /// The next message and the descriptor that came with it.

@@ -51,15 +51,16 @@ pub fn start(
     }
 }
 
-/// Returns when a process that nobody has awaited has done everything but execute its program.
+/// What a process that nobody awaits has said of a failure so far. One that has ended has said all.
 ///
 /// # Errors
 /// Names the step that failed.
-pub fn settle(connection: BorrowedFd<'_>, plan: &Plan) -> Result<(), SpawnError> {
-    match Message::receive(connection).map_err(|errno| unheard("read the child's report", errno))? {
-        Some(Message::Failed(failure)) => Err(spawn::explain(plan, &failure)),
-        Some(_) => Ok(()),
-        None => Err(SpawnError::Killed),
+pub fn failure_so_far(connection: BorrowedFd<'_>, plan: &Plan) -> Result<(), SpawnError> {
+    match Message::received(connection) {
+        Ok(Some(Message::Failed(failure))) => Err(spawn::explain(plan, &failure)),
+        Ok(Some(_)) | Err(Errno::AGAIN) => Ok(()),
+        Ok(None) => Err(SpawnError::Killed),
+        Err(errno) => Err(unheard("read the child's report", errno)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files of procfs, sysfs and cgroupfs that the kernel shows as one record.
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
+use std::os::fd::AsFd;
 
 /// Larger than what such files hold as a rule.
 const ROOM: usize = 4096;
@@ -21,6 +22,28 @@ pub fn read(path: impl Arg) -> Result<Vec<u8>, Errno> {
         }
         text.reserve(ROOM);
     }
+}
+
+/// Reads a regular file, up to this many bytes; its size tells where it ends, which saves asking. `None` for what is no
+/// regular file.
+///
+/// # Errors
+/// The kernel's, see `fstat(2)` and `read(2)`.
+pub fn read_file(file: impl AsFd, limit: usize) -> Result<Option<Vec<u8>>, Errno> {
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let mut contents = vec![0; usize::try_from(stat.st_size).unwrap_or(limit).min(limit)];
+    let mut length = 0;
+    while length < contents.len() {
+        match rustix::io::read(&file, &mut contents[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    contents.truncate(length);
+    Ok(Some(contents))
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ impl Run {
                 if !self.detach && !self.keep {
                     warn(context, &container.delete(false)?);
                 }
+                // The process ends, and its descriptors and signals with it.
+                std::mem::forget((child, signals));
                 Ok(status)
             }
             Err(error) => {

@@ -106,10 +106,12 @@ impl Child<'_> {
     }
 
     fn await_start(&mut self) -> Result<(), Errno> {
-        Message::Ready.send(self.report)?;
+        if !matches!(self.plan.start, Start::ByCreator { awaits: false }) {
+            Message::Ready.send(self.report)?;
+        }
         let socket = match &self.plan.start {
             Start::AtOnce => return Ok(()),
-            Start::ByCreator => return self.await_word(),
+            Start::ByCreator { .. } => return self.await_word(),
             Start::ByAnyone(socket) => socket,
         };
         // It may take days, and thousands may wait.

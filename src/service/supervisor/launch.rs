@@ -114,7 +114,7 @@ fn launch_once(
         Ok(()) => Ok(incarnation),
         Err(error) => {
             // A process that has ended on its way is the reason for what could not be done for it.
-            let error = incarnation.container.settle().err().map_or(error, Error::from);
+            let error = incarnation.container.failure_so_far().err().map_or(error, Error::from);
             // What went wrong first is what is told.
             let _ = incarnation.end();
             state.pid = None;
