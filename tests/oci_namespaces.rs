@@ -209,7 +209,7 @@ fn without_a_cgroup_namespace_a_container_sees_its_own_group_and_nothing_above()
     let roots: Vec<&str> = outcome.stdout.lines().collect();
     assert!(!roots.is_empty(), "{outcome}");
     for root in roots {
-        assert!(root.starts_with("/wharf/run"), "{root} is not the container's own group: {outcome}");
+        assert!(root.starts_with("/wharf-run"), "{root} is not the container's own group: {outcome}");
     }
     assert_ne!(outcome.code, Some(0), "it is read-only: {outcome}");
 }

@@ -490,7 +490,7 @@ fn collect_pids(directory: &Path, pids: &mut Vec<Pid>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The parent of containers without a path of their own goes with the last one of them.
+/// The parent of containers with a relative path goes with the last one of them.
 fn remove_shared_parent(directory: &Path) {
     if let Some(parent) = directory.parent().filter(|parent| parent.ends_with(PARENT)) {
         // It is not empty while another container lives.

@@ -4,7 +4,7 @@ use super::systemd::{self, Property, ScopeName};
 use std::collections::HashMap;
 use std::path::{Component, Path};
 
-/// Where containers without a cgroupsPath stand.
+/// Where containers with a relative cgroupsPath stand.
 pub(super) const PARENT: &str = "wharf";
 
 /// A validated cgroupsPath: absolute below the hierarchy's root, without `..`, such as `/wharf/web`.
@@ -25,13 +25,14 @@ pub(super) struct Scope {
 
 impl CgroupPath {
     /// Parses `linux.cgroupsPath`: an absolute path stands below the hierarchy's root, a relative one
-    /// below `/wharf`, and without one it is `/wharf/ID`; runtime-spec config-linux.md#cgroups-path.
+    /// below `/wharf`, and without one it is `/wharf-ID`, for each level costs its making and its controllers;
+    /// runtime-spec config-linux.md#cgroups-path.
     ///
     /// # Errors
     /// Names what is not acceptable in the path.
     pub fn parse(path: Option<&str>, id: &str) -> Result<Self, Error> {
         let Some(path) = path.filter(|path| !path.is_empty()) else {
-            return Ok(Self::plain(format!("/{PARENT}/{id}")));
+            return Ok(Self::plain(format!("/{PARENT}-{id}")));
         };
         let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
         if path.contains(['\0', '\n']) {
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn absolute_relative_and_missing_paths() {
         let parse = |path| CgroupPath::parse(path, "id").map(|path| path.text);
-        assert_eq!(parse(None).unwrap(), "/wharf/id");
+        assert_eq!(parse(None).unwrap(), "/wharf-id");
         assert_eq!(parse(Some("/a//b/./c/")).unwrap(), "/a/b/c");
         assert_eq!(parse(Some("a/b")).unwrap(), "/wharf/a/b");
         for bad in ["/", "..", "/a/../../b", "a\nb", "system.slice:wharf:id"] {

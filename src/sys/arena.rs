@@ -17,8 +17,8 @@ const UNIT: usize = 16;
 /// The largest block that is cut here.
 const LARGEST: usize = 1024;
 
-/// What is asked of the C library at once.
-const REGION: usize = 64 << 10;
+/// What is asked of the kernel at once.
+const REGION: usize = 32 << 10;
 
 /// A global allocator: `#[global_allocator] static ALLOCATOR: Arena = Arena::new();`
 #[derive(Debug)]
@@ -67,12 +67,15 @@ impl Blocks {
             return free;
         }
         if self.left < size {
-            // SAFETY: the layout is neither empty nor misaligned.
-            let region = unsafe { System.alloc(Layout::from_size_align_unchecked(REGION, UNIT)) };
-            if region.is_null() {
-                return region;
+            let (access, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a new anonymous mapping at a place of the kernel's choice. Filled at once: a fault for each of its
+            // pages takes longer, and they are going to be used.
+            let region = unsafe { libc::mmap(null_mut(), REGION, access, kind | libc::MAP_POPULATE, -1, 0) };
+            if region == libc::MAP_FAILED {
+                return null_mut();
             }
-            (self.next, self.left) = (region, REGION);
+            (self.next, self.left) = (region.cast(), REGION);
         }
         let block = self.next;
         // SAFETY: `left` bytes of the region follow `next`, and `size` is no more than that.

@@ -42,47 +42,6 @@ pub fn forget_file_pages(mapping: &FileMapping) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Gives back what a process between clone and execve does not need while it waits: the pages of the program's code and
-/// constants, which come back from the page cache one by one, and the stack below the caller's frame. Neither allocates
-/// nor locks. What the kernel refuses stays.
-pub fn slim_down() {
-    unsafe extern "C" {
-        // Made by the linker: where the program's file begins in memory, and where its code ends.
-        static __executable_start: u8;
-        static etext: u8;
-    }
-    // The kernel refuses what is not a multiple of its pages, where those are larger.
-    const PAGE: usize = 4096;
-    let start = (&raw const __executable_start) as usize;
-    let end = (&raw const etext) as usize & !(PAGE - 1);
-    // SAFETY: code and constants are a private mapping of the program's file that nothing ever writes to
-    // (relocation-model=static), so what is dropped is read back unchanged.
-    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-    #[cfg(target_env = "gnu")]
-    forget_stack_below((&raw const end) as usize & !(PAGE - 1));
-}
-
-/// Only of the program's first thread, below whose stack nothing else lies.
-#[cfg(target_env = "gnu")]
-fn forget_stack_below(frame: usize) {
-    unsafe extern "C" {
-        // Where the first thread's stack begins, as the C library found it.
-        static __libc_stack_end: *const libc::c_void;
-    }
-    /// What the functions that are called from here on need.
-    const NEAR: usize = 16 << 10;
-    /// Deeper than anything before the clone has been; the kernel keeps as much free below every stack.
-    const DEEP: usize = 1 << 20;
-    // SAFETY: the C library writes it before main and never again.
-    let bottom = unsafe { __libc_stack_end } as usize;
-    if frame < bottom && bottom - frame < DEEP {
-        let (start, length) = (frame - DEEP, DEEP - NEAR);
-        // SAFETY: nothing lives below the stack pointer but what is within NEAR of it, and nothing else is mapped
-        // there: the kernel keeps a gap of that size below (stack_guard_gap, kernel-parameters.txt).
-        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
-    }
-}
-
 /// A mapping of this process that holds nothing but what its file holds: backed by a file, not writable,
 /// without anonymous pages.
 #[derive(Debug, PartialEq, Eq)]

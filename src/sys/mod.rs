@@ -15,6 +15,7 @@ pub mod exec;
 pub mod fd;
 pub mod flag;
 pub mod heap;
+pub mod idle;
 pub mod itself;
 pub mod keyring;
 pub mod mount;

@@ -7,7 +7,7 @@ use crate::sandbox::inputs::Start;
 use crate::sandbox::report::Message;
 use crate::sandbox::step::{Limit, Step};
 use crate::sandbox::target::Kind;
-use crate::sys::{exec, fd, heap, process};
+use crate::sys::{exec, fd, idle, process};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Rlimit, getrlimit, setrlimit};
@@ -114,14 +114,7 @@ impl Child<'_> {
             Start::ByCreator { .. } => return self.await_word(),
             Start::ByAnyone(socket) => socket,
         };
-        // It may take days, and thousands may wait.
-        heap::slim_down();
-        let connection = loop {
-            match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                connection => break connection?,
-            }
-        };
+        let connection = idle::accept(socket.as_fd())?;
         self.start = Some(connection);
         Ok(())
     }

@@ -1,0 +1,62 @@
+//! Waiting with as little memory as possible.
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use syscalls::raw::{syscall3, syscall4};
+
+/// Takes the next connection to a listening socket (`accept4(2)`), in a process between clone and execve that may wait
+/// for days beside thousands of others: the pages of the program's code and constants are given back before, and come
+/// back from the page cache as they are used, and so is the stack below the caller's frame. Neither allocates nor locks.
+///
+/// # Errors
+/// The kernel's.
+#[inline(never)]
+pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    unsafe extern "C" {
+        // Made by the linker: where the program's file begins in memory, and where its code ends.
+        static __executable_start: u8;
+        static etext: u8;
+        // Where the stack of the first thread begins, as the C library found it.
+        #[cfg(target_env = "gnu")]
+        static __libc_stack_end: *const libc::c_void;
+    }
+    /// The kernel refuses what is not a multiple of its pages, where those are larger.
+    const PAGE: usize = 4096;
+    /// What this function may have below one of its variables, with room for a signal's frame.
+    const NEAR: usize = PAGE;
+    /// Deeper than anything before the clone has been; the kernel keeps as much free below the stack of the first
+    /// thread (`stack_guard_gap`, kernel-parameters.txt).
+    const DEEP: usize = 1 << 20;
+    let forget = libc::MADV_DONTNEED as usize;
+    let (madvise, accept) = (libc::SYS_madvise as usize, libc::SYS_accept4 as usize);
+    #[cfg(target_env = "gnu")]
+    {
+        let frame = (&raw const forget) as usize & !(PAGE - 1);
+        // SAFETY: the C library writes it before main and never again.
+        let bottom = unsafe { __libc_stack_end } as usize;
+        if frame < bottom && bottom - frame < DEEP {
+            // SAFETY: it is the stack of the first thread. Nothing lives below the stack pointer but what is within
+            // NEAR of it, and nothing else is mapped there.
+            unsafe { syscall3(madvise, frame - DEEP, DEEP - NEAR, forget) };
+        }
+    }
+    let start = (&raw const __executable_start) as usize;
+    let length = ((&raw const etext) as usize & !(PAGE - 1)) - start;
+    loop {
+        // The system calls are made right here, so that one page of code is all that waits with the process.
+        // SAFETY: code and constants are a private mapping of the program's file that nothing ever writes to
+        // (relocation-model=static), so what is dropped is read back unchanged.
+        unsafe { syscall3(madvise, start, length, forget) };
+        let flags = libc::SOCK_CLOEXEC as usize;
+        // SAFETY: null pointers say that the peer's address is not wanted.
+        let accepted = unsafe { syscall4(accept, socket.as_raw_fd() as usize, 0, 0, flags) } as isize;
+        match i32::try_from(accepted) {
+            // SAFETY: the kernel has made this descriptor, and nothing else knows of it.
+            Ok(fd) if fd >= 0 => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Ok(error) => match Errno::from_raw_os_error(-error) {
+                Errno::INTR | Errno::CONNABORTED => {}
+                errno => return Err(errno),
+            },
+            Err(_) => return Err(Errno::OVERFLOW),
+        }
+    }
+}
