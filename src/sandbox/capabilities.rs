@@ -56,7 +56,7 @@ impl CapabilityMasks {
         sets: Option<&LinuxCapabilities>,
         user_namespace: bool,
     ) -> Result<(Self, Vec<String>), Error> {
-        let (known, held) = own_bounding_set()?;
+        let (known, held) = own_bounding_set(user_namespace)?;
         Self::compile_for(sets, known, if user_namespace { known } else { held })
     }
 
@@ -177,12 +177,14 @@ fn mask_of(
     Ok(mask)
 }
 
-/// What this kernel knows, and what of it the caller may hand on.
-fn own_bounding_set() -> Result<(u64, u64), Error> {
+/// What this kernel knows, all of it or as far as it matters to somebody who keeps the bounding set that he has, and what
+/// of it the caller may hand on.
+fn own_bounding_set(all: bool) -> Result<(u64, u64), Error> {
     let held = OwnStatus::get().ok_or(Error::Own(Errno::NOENT))?.bounding;
-    // The highest capability held tells what the kernel knows at least; only above it is asked for one by one.
+    // The highest capability held tells what the kernel knows at least. Above it the kernel is asked one by one, as far
+    // as there are names: what is not held need not be dropped, and a new user namespace holds all.
     let mut known = u64::MAX >> held.leading_zeros().min(63);
-    while known & 1 << 63 == 0 {
+    while known & 1 << 63 == 0 && (all || known < Capability::CAP_CHECKPOINT_RESTORE.bitmask()) {
         let next = CapabilitySet::from_bits_retain(known + 1);
         if rustix::thread::capability_is_in_bounding_set(next).is_err() {
             break;
