@@ -55,3 +55,23 @@ fn a_run_of_the_default_config_makes_few_system_calls() {
     assert_eq!(counts.get("clone3"), Some(&1), "one process is made: {counts:#?}");
     assert_eq!(counts.get("execveat"), Some(&1), "the executable is sealed once: {counts:#?}");
 }
+
+/// A container between `create` and `start` may wait for days, and thousands beside it.
+#[test]
+fn a_container_that_waits_for_its_start_holds_little_memory() {
+    common::require_root!();
+    let scratch = Scratch::new("waits");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let id = scratch.name("waits");
+    scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    scratch.oci(["delete", "--force", &id]).ok();
+    let kib = |field: &str| -> u32 {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    // Of the program's file, megabytes, two pages of code and what the loader has written to.
+    assert!(kib("Pss_File:") <= 64, "{rollup}");
+    assert!(kib("Pss:") <= 300, "{rollup}");
+}
