@@ -32,7 +32,7 @@ use super::printable::printable;
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
 use crate::sys::heap;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -117,10 +117,18 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = told_in_full(std::env::args_os()).unwrap_or(error);
             return if usage::print("wharf", &error) { 0 } else { OWN_FAILURE };
         }
     };
     for_root(&cli.global, cli.command).unwrap_or_else(|error| fail(&error))
+}
+
+/// What is wrong with arguments, or the help that they ask for, by a description of all commands.
+fn told_in_full(arguments: impl Iterator<Item = OsString>) -> Option<clap::Error> {
+    let mut all = Cli::command();
+    all.build();
+    all.try_get_matches_from(arguments).err()
 }
 
 fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
@@ -197,11 +205,25 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_of_every_command_what_it_does() {
+        let help = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(OsString::from);
+            told_in_full(arguments).expect("help").to_string()
+        };
+        let text = help(&["wharf", "--help"]);
+        for command in Cli::command().get_subcommands().map(clap::Command::get_name) {
+            let line =
+                text.lines().find(|line| line.split_whitespace().next() == Some(command)).expect(command);
+            assert!(line.split_whitespace().count() > 2, "{line:?} says nothing");
+        }
+        assert!(help(&["wharf", "run", "--help"]).contains("--memory"));
     }
 
     #[test]
