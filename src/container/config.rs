@@ -6,8 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
-use std::path::Component::{Normal, RootDir};
-use std::path::{Components, Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Name of the configuration in a bundle, runtime-spec bundle.md.
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -157,8 +156,7 @@ fn identifiers_are_valid(suffix: &str) -> bool {
 /// Absolute path of a bundle that exists.
 pub(super) fn resolve_bundle(bundle: &Path) -> Result<PathBuf, Error> {
     let failed = |source| Error::Bundle { action: "open bundle", path: bundle.to_owned(), source };
-    let names = |mut path: Components<'_>| path.all(|name| matches!(name, RootDir | Normal(_)));
-    if bundle.is_absolute() && names(bundle.components()) {
+    if bundle.is_absolute() && !bundle.components().any(|name| name == Component::ParentDir) {
         // One call says that there is no symlink to look for, name by name.
         let found =
             openat2(CWD, bundle, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);

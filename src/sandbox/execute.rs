@@ -111,7 +111,6 @@ impl Child<'_> {
             Step::Console { devpts, size } => self.console(*devpts, *size)?,
             Step::ExecConsole { size } => self.exec_console(*size)?,
             Step::Sysctl { path, value } => self.write_proc(path, value.to_bytes())?,
-            Step::Nothing => {}
             step @ (Step::CreateMount(_)
             | Step::MountInPlace { .. }
             | Step::OpenLate { .. }

@@ -149,6 +149,11 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd as _;
 
+    fn sockets() -> (OwnedFd, OwnedFd) {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("sockets")
+    }
+
     #[test]
     fn a_message_survives_the_wire() {
         let failure = Failure::new(7, Errno::ACCESS, b"tmpfs: Bad value for 'size'");
@@ -166,13 +171,7 @@ mod tests {
 
     #[test]
     fn the_last_word_of_one_that_never_heard_ours_is_read() {
-        let (ours, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .expect("sockets");
+        let (ours, theirs) = sockets();
         Message::Ready.send(ours.as_fd()).expect("sent");
         Message::Executing.send(theirs.as_fd()).expect("sent");
         drop(theirs);
@@ -187,13 +186,7 @@ mod tests {
 
     #[test]
     fn a_wait_for_a_child_that_says_nothing_ends() {
-        let (ours, _theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .expect("sockets");
+        let (ours, _theirs) = sockets();
         limit_waits(ours.as_fd(), Duration::from_millis(20)).expect("limited");
         assert_eq!(Message::receive(ours.as_fd()), Err(Errno::AGAIN));
     }

@@ -85,8 +85,6 @@ pub(super) enum Step {
         options: CString,
         target: Target,
     },
-    /// Stands for a step that another one has taken over.
-    Nothing,
     /// Opens the tree of a slot that was not there yet when the parent opened the others.
     OpenLate {
         slot: Slot,
@@ -253,7 +251,6 @@ impl Step {
             Self::CreateMount(mount) | Self::MountInPlace { new: mount, .. } => {
                 write!(out, "mount {} on {}", mount.fstype.to_string_lossy(), mount.at)
             }
-            Self::Nothing => out.write_str("do nothing"),
             Self::OpenLate { path, at, .. } => write!(out, "{at}: open {path}"),
             Self::PlaceRoot(path) => write!(out, "attach the rootfs at {}", path.to_string_lossy()),
             Self::AwaitHooks => out.write_str("wait for the hooks"),

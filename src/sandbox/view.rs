@@ -80,7 +80,6 @@ fn details(step: &Step) -> (&'static str, Value) {
         Step::MountInPlace { new, target, .. } => {
             ("mountInPlace", json!({"mount": new_mount(new), "target": target.to_string()}))
         }
-        Step::Nothing => ("nothing", Value::Null),
         Step::OpenLate { slot, path, .. } => ("openLate", json!({"mount": slot, "path": path})),
         Step::PlaceRoot(path) => ("placeRoot", json!({"path": text(path)})),
         Step::AwaitHooks => ("awaitHooks", Value::Null),

@@ -1,4 +1,5 @@
 //! Waiting with as little memory as possible.
+use super::itself::checked;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use syscalls::raw::{syscall3, syscall4};
@@ -53,15 +54,12 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         unsafe { syscall3(madvise, start, length, forget) };
         let flags = libc::SOCK_CLOEXEC as usize;
         // SAFETY: null pointers say that the peer's address is not wanted.
-        let accepted = unsafe { syscall4(accept4, socket.as_raw_fd() as usize, 0, 0, flags) } as isize;
-        match i32::try_from(accepted) {
+        let accepted = unsafe { syscall4(accept4, socket.as_raw_fd() as usize, 0, 0, flags) };
+        match checked(accepted) {
             // SAFETY: the kernel has made this descriptor, and nothing else knows of it.
-            Ok(fd) if fd >= 0 => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Ok(error) => match Errno::from_raw_os_error(-error) {
-                Errno::INTR | Errno::CONNABORTED => {}
-                errno => return Err(errno),
-            },
-            Err(_) => return Err(Errno::OVERFLOW),
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }

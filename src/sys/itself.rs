@@ -3,6 +3,7 @@
 //! What is here is called before the C library is ready, so it has neither thread-local storage nor anything
 //! that the C library chooses by the processor, such as `memcpy`: it makes bare system calls, by the registers
 //! alone, and copies nothing.
+use super::mount::{MountAttr, SYS_OPEN_TREE_ATTR};
 use rustix::io::Errno;
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -12,11 +13,8 @@ use syscalls::raw::{syscall2, syscall3, syscall5};
 
 const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
 
-/// `struct mount_attr` with `MOUNT_ATTR_RDONLY` to set: `mount_setattr(2)`.
-static READ_ONLY: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
-
-/// `__NR_open_tree_attr`, the same number on every architecture; Linux 6.15.
-const OPEN_TREE_ATTR: usize = 467;
+static READ_ONLY: MountAttr =
+    MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
 
 /// Remembers a yes: what a program was executed from stays so.
 static FROM_READ_ONLY_MOUNT: AtomicBool = AtomicBool::new(false);
@@ -51,9 +49,9 @@ pub fn read_only_clone() -> Result<OwnedFd, Errno> {
     let at = libc::AT_FDCWD as isize as usize;
     let path = OWN_EXECUTABLE.as_ptr() as usize;
     let flags = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
-    let (attr, size) = (READ_ONLY.as_ptr() as usize, size_of_val(&READ_ONLY));
+    let (attr, size) = ((&raw const READ_ONLY) as usize, size_of::<MountAttr>());
     // SAFETY: path and attributes are static, and the size of the latter is passed with them.
-    let tree = checked(unsafe { syscall5(OPEN_TREE_ATTR, at, path, flags, attr, size) });
+    let tree = checked(unsafe { syscall5(SYS_OPEN_TREE_ATTR as usize, at, path, flags, attr, size) });
     if tree != Err(Errno::NOSYS) {
         // SAFETY: the kernel has made this descriptor, and nothing else knows of it.
         return tree.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) });
@@ -96,7 +94,7 @@ pub(super) unsafe fn execute(
 }
 
 /// What the kernel returns, told from the errors among it: `syscalls(2)`.
-fn checked(result: usize) -> Result<usize, Errno> {
+pub(super) fn checked(result: usize) -> Result<usize, Errno> {
     match result as isize {
         error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error as i32)),
         _ => Ok(result),

@@ -74,7 +74,7 @@ pub fn mount_setattr(
 }
 
 /// `__NR_open_tree_attr`, the same number on every architecture; Linux 6.15.
-const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+pub(super) const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// A detached copy of the mount at a path below `at`, changed before anybody sees it: all of what is copied,
 /// so with `AT_RECURSIVE` the mounts below too. Other flags say how the path is looked up.

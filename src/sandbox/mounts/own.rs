@@ -56,9 +56,13 @@ pub(in crate::sandbox) fn mark(steps: &mut [Step]) {
 /// Has file systems that stand in one of the Plan's own be mounted there by `mount(2)`, one call for the many of
 /// `fsopen(2)`; unless something needs their descriptor, or they are given what only that takes.
 pub(in crate::sandbox) fn mount_in_place(steps: &mut Vec<Step>) {
+    // mount(2) would follow a symlink that stands at the name.
+    if steps.iter().any(|step| matches!(step, Step::AttachOrLink { .. })) {
+        return;
+    }
     let mut wanted: HashMap<Slot, usize> = HashMap::new();
-    for step in &*steps {
-        let within = target_of(step).and_then(Target::within);
+    for step in steps.iter_mut() {
+        let within = target(step).and_then(|target| target.within());
         let own = match step {
             Step::Console { devpts, .. } => Some(*devpts),
             Step::Attach { slot, .. } | Step::AttachTmpfs { slot, .. } => Some(*slot),
@@ -66,30 +70,28 @@ pub(in crate::sandbox) fn mount_in_place(steps: &mut Vec<Step>) {
         };
         within.into_iter().chain(own).for_each(|slot| *wanted.entry(slot).or_default() += 1);
     }
-    // mount(2) would follow a symlink that stands at the name.
-    if steps.iter().any(|step| matches!(step, Step::AttachOrLink { .. })) {
-        return;
-    }
-    let simple = |slot: &Slot| wanted.get(slot) == Some(&1);
-    let mut placed: Vec<(usize, Slot)> = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        if let Step::Attach { slot, target } | Step::AttachTmpfs { slot, target, copy_up: false, .. } = step
+    let mut index = 0;
+    while index < steps.len() {
+        if let Step::Attach { slot, target } | Step::AttachTmpfs { slot, target, copy_up: false, .. } =
+            &steps[index]
             && target.within().is_some()
-            && simple(slot)
+            && wanted.get(slot) == Some(&1)
+            && let Some(made) = steps.iter().position(|step| makes_plainly(step, *slot))
         {
-            placed.push((index, *slot));
+            let target = target.clone();
+            if let Step::CreateMount(new) = steps.remove(made) {
+                // What makes a file system comes before what attaches it.
+                index -= 1;
+                let options = options(&new);
+                steps[index] = Step::MountInPlace { new, options, target };
+            }
         }
+        index += 1;
     }
-    for (index, slot) in placed {
-        let place = |step: &Step| matches!(step, Step::CreateMount(new) if new.slot == slot && is_plain(new));
-        let Some(at) = steps.iter().position(place) else { continue };
-        let Step::CreateMount(new) = std::mem::replace(&mut steps[at], Step::Nothing) else { continue };
-        if let Step::Attach { target, .. } | Step::AttachTmpfs { target, .. } = &steps[index] {
-            let (target, options) = (target.clone(), options(&new));
-            steps[index] = Step::MountInPlace { new, options, target };
-        }
-    }
-    steps.retain(|step| !matches!(step, Step::Nothing));
+}
+
+fn makes_plainly(step: &Step, slot: Slot) -> bool {
+    matches!(step, Step::CreateMount(new) if new.slot == slot && is_plain(new))
 }
 
 /// Whether `mount(2)` makes the same of it: of procfs and sysfs the kernel looks at what else is mounted, so they are
@@ -122,20 +124,6 @@ fn contents(new: &NewMount) -> Option<Contents> {
     match new.fstype.to_bytes() {
         b"tmpfs" => Some(Contents::Plans),
         b"proc" | b"sysfs" => Some(Contents::Kernels),
-        _ => None,
-    }
-}
-
-/// As [`target`], to look at.
-fn target_of(step: &Step) -> Option<&Target> {
-    match step {
-        Step::Attach { target, .. }
-        | Step::AttachOrLink { target, .. }
-        | Step::AttachTmpfs { target, .. }
-        | Step::Link { target, .. }
-        | Step::Mask { target, .. }
-        | Step::ReadonlyPath(target) => Some(target),
-        Step::MakeDevice(device) => Some(&device.target),
         _ => None,
     }
 }
