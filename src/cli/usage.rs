@@ -1,5 +1,21 @@
 //! Wrong arguments, and the help that was asked for: the same for both programs.
+use clap::Parser;
 use clap::error::ErrorKind;
+use std::ffi::OsString;
+
+/// Reads the arguments of a program, the first of which is its name. Commands are described to the parser when they are
+/// chosen (`#[command(defer = true)]`), for to describe all takes longer than everything else that is done with arguments;
+/// help, and what is said of a mistake, need them all.
+///
+/// # Errors
+/// What is wrong with them, or the help that they ask for.
+pub(super) fn parse<C: Parser>(arguments: &[OsString]) -> Result<C, clap::Error> {
+    C::try_parse_from(arguments).map_err(|error| {
+        let mut all = C::command();
+        all.build();
+        all.try_get_matches_from(arguments).err().unwrap_or(error)
+    })
+}
 
 /// Prints help and version to standard output, and what was wrong with the arguments as one line on
 /// standard error. True when nothing was wrong.

@@ -2,7 +2,6 @@
 //! read from standard output, standard error and the log, has runc's form.
 
 mod checkpoint;
-mod commands;
 mod context;
 mod create;
 mod delete;
@@ -28,9 +27,51 @@ mod state;
 mod update;
 
 use super::usage;
-use commands::Cli;
-use context::Context;
+use clap::{Parser, Subcommand};
+use context::{Context, GlobalOptions};
 use std::ffi::CStr;
+
+/// What `--version` says, in the form that engines read: `NAME version X`, and the specification's.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+#[derive(Debug, Parser)]
+#[command(name = "wharf-oci", version = VERSION)]
+#[command(
+    about = "OCI runtime: creates and runs containers from bundles (a config.json and a root file system)"
+)]
+#[command(
+    after_help = "Exit status: the container's own for `run` and `exec` in the foreground (128+n when \
+    signal n ended it), 255 when `exec` fails, 1 for every other failure."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+enum Command {
+    Checkpoint(Box<checkpoint::Checkpoint>),
+    Create(create::Create),
+    Delete(delete::Delete),
+    Events(events::Events),
+    Exec(Box<exec::Exec>),
+    Features(features::FeaturesCommand),
+    Kill(kill::Kill),
+    List(list::List),
+    Pause(freeze::Pause),
+    Plan(plan::PlanCommand),
+    Ps(ps::Ps),
+    Restore(Box<restore::Restore>),
+    Resume(freeze::Resume),
+    Run(run::Run),
+    Spec(spec::SpecCommand),
+    Start(start::Start),
+    State(state::StateCommand),
+    Update(Box<update::Update>),
+}
 
 /// Commands that make a process inside a container, and so run sealed. An argument that only looks like one does no
 /// harm; the command itself makes sure of it, and tells why it cannot be.
@@ -38,7 +79,7 @@ pub const SEALED: [&CStr; 4] = [c"create", c"exec", c"restore", c"run"];
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    let cli = match Cli::parse(&std::env::args_os().collect::<Vec<_>>()) {
+    let cli: Cli = match usage::parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
         Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
     };
@@ -52,22 +93,53 @@ pub fn main() -> u8 {
     }
 }
 
+impl Command {
+    fn run(&self, context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Self::Checkpoint(command) => command.run(context),
+            Self::Create(command) => command.run(context),
+            Self::Delete(command) => command.run(context),
+            Self::Events(command) => command.run(context),
+            Self::Exec(command) => command.run(context),
+            Self::Features(command) => command.run(),
+            Self::Kill(command) => command.run(context),
+            Self::List(command) => command.run(context),
+            Self::Pause(command) => command.run(context),
+            Self::Plan(command) => command.run(context),
+            Self::Ps(command) => command.run(context),
+            Self::Restore(command) => command.run(context),
+            Self::Resume(command) => command.run(context),
+            Self::Run(command) => command.run(context),
+            Self::Spec(command) => command.run(),
+            Self::Start(command) => command.run(context),
+            Self::State(command) => command.run(context),
+            Self::Update(command) => command.run(context),
+        }
+    }
+
+    /// 255 keeps a failed `exec` apart from most statuses of the program itself, as with runc.
+    fn failure_status(&self) -> u8 {
+        if matches!(self, Self::Exec(_)) { 255 } else { 1 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use commands::Command;
+    use clap::CommandFactory as _;
     use std::ffi::OsString;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command(|_| true).debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn options_of_an_executed_program_are_its_own() {
         let arguments = ["wharf-oci", "exec", "--tty", "web", "ls", "-l", "--color"];
-        let cli = Cli::parse(&arguments.map(OsString::from)).expect("parses");
-        let Command::Exec(exec) = cli.command else { panic!("should be exec") };
+        let Command::Exec(exec) = Cli::try_parse_from(arguments).expect("parses").command else {
+            panic!("should be exec")
+        };
         assert_eq!(exec.command(), ["ls", "-l", "--color"]);
     }
 
@@ -75,7 +147,7 @@ mod tests {
     fn help_and_mistakes_know_every_command() {
         let told = |arguments: &[&str]| {
             let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
-            Cli::parse(&arguments).expect_err("no command to run").to_string()
+            usage::parse::<Cli>(&arguments).expect_err("no command to run").to_string()
         };
         assert!(told(&["wharf-oci", "run", "--help"]).contains("--bundle"));
         assert!(told(&["wharf-oci", "--help"]).contains("  update "));

@@ -32,7 +32,7 @@ use super::printable::printable;
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
 use crate::sys::heap;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -60,7 +60,6 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-// Only the chosen one's arguments are built.
 #[command(defer = true)]
 enum Command {
     Pull(pull::Pull),
@@ -114,21 +113,11 @@ pub fn main() -> u8 {
     if let Some(status) = executed_by_itself() {
         return status;
     }
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match usage::parse(&std::env::args_os().collect::<Vec<_>>()) {
         Ok(cli) => cli,
-        Err(error) => {
-            let error = told_in_full(std::env::args_os()).unwrap_or(error);
-            return if usage::print("wharf", &error) { 0 } else { OWN_FAILURE };
-        }
+        Err(error) => return if usage::print("wharf", &error) { 0 } else { OWN_FAILURE },
     };
     for_root(&cli.global, cli.command).unwrap_or_else(|error| fail(&error))
-}
-
-/// What is wrong with arguments, or the help that they ask for, by a description of all commands.
-fn told_in_full(arguments: impl Iterator<Item = OsString>) -> Option<clap::Error> {
-    let mut all = Cli::command();
-    all.build();
-    all.try_get_matches_from(arguments).err()
 }
 
 fn for_root(global: &Global, command: Command) -> anyhow::Result<u8> {
@@ -205,6 +194,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -214,8 +204,8 @@ mod tests {
     #[test]
     fn help_says_of_every_command_what_it_does() {
         let help = |arguments: &[&str]| {
-            let arguments = arguments.iter().map(OsString::from);
-            told_in_full(arguments).expect("help").to_string()
+            let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+            usage::parse::<Cli>(&arguments).expect_err("help").to_string()
         };
         let text = help(&["wharf", "--help"]);
         for command in Cli::command().get_subcommands().map(clap::Command::get_name) {
