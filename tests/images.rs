@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::cgroups::CGROUP2_ONLY;
 use common::{Call, Scratch, image_archive};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -224,9 +225,8 @@ fn a_bundle_written_by_unpack_runs_under_other_runtimes() {
         }
         let id = scratch.name("foreign");
         // crun refuses hybrid hosts, so it gets a mount namespace in which cgroup2 is all there is.
-        let alone = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench.d/cgroup2-only");
         let call = match runtime == &crun {
-            true => Call::new(alone).arg(runtime).arg("--cgroup-manager=cgroupfs"),
+            true => Call::new(CGROUP2_ONLY).arg(runtime).arg("--cgroup-manager=cgroupfs"),
             false => Call::new(runtime),
         };
         let call = call.arg("--root").arg(&state);

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::cgroups::CGROUP2_ONLY;
 use common::{Call, Scratch, eventually, eventually_within};
 use std::time::Duration;
 
@@ -126,14 +127,13 @@ fn a_limit_whose_controller_is_absent_is_refused_and_leaves_no_instance() {
     common::require_root!();
     let scratch = Scratch::new("absent");
     scratch.load("shell");
-    let alone = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench.d/cgroup2-only");
-    let controllers = Call::new(&alone).args(["cat", "/sys/fs/cgroup/cgroup.controllers"]).ok();
+    let controllers = Call::new(CGROUP2_ONLY).args(["cat", "/sys/fs/cgroup/cgroup.controllers"]).ok();
     let present = controllers.stdout.split_whitespace().any(|controller| controller == "memory");
     common::require!(!present, "needs a host that keeps the memory controller on cgroup v1");
     for detach in [&[][..], &["-d"]] {
         let mut wharf = scratch.wharf(["run", "--memory", "64M"]).args(detach).args(["shell", "true"]);
         let command = wharf.command();
-        let run = Call::new(&alone).arg(command.get_program()).args(command.get_args());
+        let run = Call::new(CGROUP2_ONLY).arg(command.get_program()).args(command.get_args());
         let refused = run.fails_with(&["the memory controller is not available", "or remove the limit"]);
         assert_eq!(refused.code, Some(125), "{refused}");
     }

@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::cgroups::CGROUP2_ONLY;
+use common::trace::{TracedCall, memory_kib, traced_calls};
 use common::{Bundle, Call, CgroupHost, Scratch, program_exists, require};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,25 +16,17 @@ fn calls(scratch: &Scratch, bundle: &Bundle) -> BTreeMap<String, u32> {
     let trace = scratch.path().join("trace");
     let id = scratch.name("cost");
     // The same on every host: v1 hierarchies cost calls of their own.
-    let cgroup2_only = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench.d/cgroup2-only");
-    let call = Call::new(cgroup2_only).args(["strace", "-f", "-qq", "-o", trace.to_str().unwrap()]);
+    let call = Call::new(CGROUP2_ONLY).args(["strace", "-f", "-qq", "-o", trace.to_str().unwrap()]);
     let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
     call.args(["run", "--bundle", bundle.arg(), &id]).ok();
-    let text = std::fs::read_to_string(&trace).unwrap();
     let mut programs = BTreeSet::new();
     let mut counts = BTreeMap::new();
-    for line in text.lines() {
-        let (pid, rest) = line.split_once(' ').unwrap();
-        let rest = rest.trim_start();
-        let Some((name, _)) = rest.split_once('(').filter(|_| !rest.starts_with(['<', '+', '-'])) else {
-            continue;
-        };
-        // Debug builds look at every descriptor before they close it.
-        if programs.contains(pid) || rest.contains("F_GETFD") {
+    for TracedCall { pid, name, rest } in traced_calls(&std::fs::read_to_string(&trace).unwrap()) {
+        if programs.contains(pid) {
             continue;
         }
         *counts.entry(name.to_owned()).or_insert(0) += 1;
-        if rest.starts_with("execve(\"/bin/true\"") {
+        if name == "execve" && rest.starts_with("\"/bin/true\"") {
             programs.insert(pid.to_owned());
         }
     }
@@ -64,15 +58,11 @@ fn a_container_that_waits_for_its_start_holds_little_memory() {
     let bundle = scratch.bundle(&["/bin/true"]);
     let id = scratch.name("waits");
     scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
-    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].as_i64().unwrap();
+    let (of_files, all) = (memory_kib(pid, "Pss_File"), memory_kib(pid, "Pss"));
     scratch.oci(["delete", "--force", &id]).ok();
-    let kib = |field: &str| -> u32 {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
     // Of the program's file, tens of megabytes in a debug build, two pages of code and what lies beside the data that
     // was written to. A release holds 168 KiB in all.
-    assert!(kib("Pss_File:") <= 256, "{rollup}");
-    assert!(kib("Pss:") <= 450, "{rollup}");
+    assert!(of_files <= 256, "{of_files} KiB of {all}");
+    assert!(all <= 450, "{all} KiB, {of_files} of files");
 }

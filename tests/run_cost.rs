@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::cgroups::CGROUP2_ONLY;
+use common::trace::{TracedCall, memory_kib, traced_calls};
 use common::{Call, Scratch, eventually, program_exists, require};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +23,7 @@ struct Cost {
 fn cost(scratch: &Scratch, options: &[&str]) -> Cost {
     let trace = scratch.path().join("trace");
     // The same on every host: v1 hierarchies cost calls of their own. Without its controllers, no limit.
-    let cgroup2_only = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench.d/cgroup2-only");
-    let ready = Call::new(cgroup2_only).args(["strace", "-f", "-y", "-qq", "-s", "16", "-o"]).arg(&trace);
+    let ready = Call::new(CGROUP2_ONLY).args(["strace", "-f", "-y", "-qq", "-s", "16", "-o"]).arg(&trace);
     let wharf = std::env::var_os("WHARF_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_wharf").into());
     let call = ready.arg(wharf).arg("--root").arg(scratch.root()).args(["run", "--rm", "--pids", "0"]);
     let call = call.args(options);
@@ -33,33 +34,29 @@ fn cost(scratch: &Scratch, options: &[&str]) -> Cost {
 fn until_first_output(trace: &str) -> Cost {
     let mut cost = Cost { calls: BTreeMap::new(), programs: Vec::new(), processes: 0, synced: Vec::new() };
     let mut instances = BTreeSet::new();
+    let calls: Vec<_> = traced_calls(trace).collect();
     // The instance writes it first, and the command in the foreground last.
-    let end = trace.lines().collect::<Vec<_>>();
-    let end = end.iter().rposition(|line| line.contains(" write(1<") && line.contains("\"hi\\n\"")).unwrap();
-    for line in &trace.lines().collect::<Vec<_>>()[..=end] {
-        let (pid, rest) = line.split_once(' ').unwrap();
-        let rest = rest.trim_start();
-        let Some((name, arguments)) = rest.split_once('(').filter(|_| !rest.starts_with(['<', '+', '-']))
-        else {
-            continue;
-        };
-        // Debug builds look at every descriptor before they close it.
-        if instances.contains(pid) || arguments.contains("F_GETFD") {
+    let writes = |call: &TracedCall<'_>| {
+        call.name == "write" && call.rest.starts_with("1<") && call.rest.contains("\"hi\\n\"")
+    };
+    let end = calls.iter().rposition(writes).unwrap();
+    for TracedCall { pid, name, rest: arguments } in &calls[..=end] {
+        if instances.contains(pid) {
             continue;
         }
-        *cost.calls.entry(name.to_owned()).or_insert(0) += 1;
-        if name.starts_with("execve") && !rest.contains("ENOENT") {
+        *cost.calls.entry((*name).to_owned()).or_insert(0) += 1;
+        if name.starts_with("execve") && !arguments.contains("ENOENT") {
             let program = arguments.split('"').nth(1).unwrap_or_default();
             if program == "/bin/echo" {
-                instances.insert(pid);
+                instances.insert(*pid);
             }
             cost.programs.push(program.to_owned());
         }
-        if ["clone3", "clone", "fork", "vfork"].contains(&name) && !arguments.contains("CLONE_THREAD") {
+        if ["clone3", "clone", "fork", "vfork"].contains(name) && !arguments.contains("CLONE_THREAD") {
             cost.processes += 1;
         }
-        if ["fsync", "fdatasync", "syncfs", "sync"].contains(&name) {
-            cost.synced.push(arguments.to_owned());
+        if ["fsync", "fdatasync", "syncfs", "sync"].contains(name) {
+            cost.synced.push((*arguments).to_owned());
         }
     }
     cost
@@ -120,11 +117,7 @@ fn a_supervisor_that_waits_is_small() {
     let name = scratch.name("idle");
     scratch.wharf(["run", "-d", "--network", "none", "--name", &name, "shell", "sleep", "1000"]).ok();
     let supervisor = scratch.inspect(&name)["supervisor_pid"].as_i64().unwrap();
-    let kib = |field: &str| -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{supervisor}/smaps_rollup")).unwrap();
-        let line = text.lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
+    let kib = |field| memory_kib(supervisor, field);
     // 256 KiB in a release build, 400 in a debug build, whose stack frames are larger.
     eventually("its own memory is below 448 KiB", || kib("Private_Dirty") <= 448);
     // A debug build is executed from many more pages of its file: 3 MiB.

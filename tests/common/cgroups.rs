@@ -1,6 +1,10 @@
 //! Where the kernel says that a process is, and what its limits are there.
 use std::path::{Path, PathBuf};
 
+/// The script that runs a command in a mount namespace where cgroup2 is all there is, as on most hosts; here it has the
+/// controllers that v1 left over.
+pub(crate) const CGROUP2_ONLY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench.d/cgroup2-only");
+
 /// Controllers, empty for cgroup2, and directory of each hierarchy that a process is in.
 pub(crate) fn groups(pid: &str) -> Vec<(String, PathBuf)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

@@ -33,6 +33,7 @@ mod leftovers;
 mod requirements;
 mod scan;
 mod scratch;
+pub(crate) mod trace;
 mod tree;
 mod user;
 mod wait;
