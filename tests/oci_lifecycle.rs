@@ -96,7 +96,7 @@ fn run_exits_with_the_programs_status_and_leaves_nothing() {
         let bundle = scratch.bundle(&["/bin/sh", "-c", script]);
         assert_eq!(scratch.run(&bundle).code, Some(code), "{script}");
     }
-    let bundle = scratch.bundle(&["/bin/sh", "-c", "kill -TERM $$ & trap 'exit 3' TERM; wait"]);
+    let bundle = scratch.bundle(&["/bin/sh", "-c", "trap 'exit 3' TERM; kill -TERM $$ & wait"]);
     assert_eq!(scratch.run(&bundle).code, Some(3));
     assert_eq!(scratch.oci(["list", "--quiet"]).ok().stdout, "");
     scratch.assert_clean();

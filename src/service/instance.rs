@@ -172,8 +172,8 @@ impl Instance {
         if let Some(container) = self.container()? {
             container.delete(true)?;
         }
-        if let Some(lease) = self.state().ok().and_then(|state| state.lease) {
-            network::detach(&lease)?;
+        if let Some(lease) = self.state().ok().as_ref().and_then(State::attached) {
+            network::detach(lease)?;
         }
         network::release(&self.roots.network(), self.wish.name.as_str())?;
         let socket = self.control_socket();

@@ -67,8 +67,10 @@ pub struct State {
     pub oom_kills: u64,
     /// How it last ended.
     pub last_exit: Option<LastExit>,
-    /// Its place on the bridge, while it has one.
+    /// Its place on the bridge, its own from the first start until it is removed.
     pub lease: Option<Lease>,
+    /// Whether links and rules of its lease may exist.
+    pub attached: bool,
     /// Why it could not be started the last time it was tried.
     pub start_error: Option<String>,
 }
@@ -87,6 +89,7 @@ impl State {
             oom_kills: 0,
             last_exit: None,
             lease: None,
+            attached: false,
             start_error: None,
         }
     }
@@ -95,6 +98,11 @@ impl State {
     pub(super) fn lost() -> Self {
         let last_exit = Some(LastExit::by_reboot());
         Self { status: Status::Stopped, boot_id: String::new(), last_exit, ..Self::created() }
+    }
+
+    /// The lease of which links and rules may exist.
+    pub(super) fn attached(&self) -> Option<&Lease> {
+        self.lease.as_ref().filter(|_| self.attached)
     }
 
     /// How long ago it was started.

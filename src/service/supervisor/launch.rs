@@ -80,9 +80,10 @@ fn launch_once(
     clear_away(instance)?;
     let wish = instance.wish();
     let lease = lease(instance)?;
-    if state.lease != lease {
+    if state.attached() != lease.as_ref() {
         // Before anything of it exists on the network, so that whoever clears away finds it.
         state.lease.clone_from(&lease);
+        state.attached = lease.is_some();
         instance.write_state(state, Disk::Later)?;
     }
     write_name_files(instance, lease.as_ref())?;
@@ -255,8 +256,8 @@ pub(super) fn clear_away(instance: &Instance) -> Result<u64, Error> {
     let Some(container) = instance.container()? else { return Ok(0) };
     let oom_kills = container.cgroup().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
     container.delete(true)?;
-    if let Some(lease) = instance.state()?.lease {
-        network::detach(&lease)?;
+    if let Some(lease) = instance.state()?.attached() {
+        network::detach(lease)?;
     }
     Ok(oom_kills)
 }

@@ -337,9 +337,7 @@ impl Life {
         let limit = self.instance.wish().limits.memory_bytes;
         let last_exit = LastExit::new(&outcome.exit, outcome.oom_kills > 0, limit);
         self.state.pid = None;
-        if outcome.remains.is_none() {
-            self.state.lease = None;
-        }
+        self.state.attached &= outcome.remains.is_some();
         self.state.oom_kills += outcome.oom_kills;
         self.state.last_exit = Some(last_exit);
         self.state.start_error =
