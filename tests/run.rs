@@ -177,6 +177,14 @@ fn the_first_process_is_the_service_or_a_reaper() {
     let script = "(sleep 0.1 & ) ; sleep 0.5; ps -o pid,stat | grep -c Z; exit 4";
     let reaped = scratch.wharf(["run", "--rm", "--init", "shell", "sh", "-c", script]).exits(4);
     assert_eq!(reaped.text(), "0", "no zombie is left\n{reaped}");
+
+    // The first real-time signal of glibc, which musl keeps for itself: init systems are told to end by one.
+    let name = scratch.name("realtime");
+    let script = "trap 'exit 6' 34; echo ready; while :; do sleep 0.05; done";
+    scratch.wharf(["run", "-d", "--init", "--name", &name, "shell", "sh", "-c", script]).ok();
+    eventually("the handler is set", || scratch.wharf(["logs", &name]).ok().stdout == "ready\n");
+    scratch.wharf(["kill", "--signal", "RTMIN", &name]).ok();
+    eventually("it has ended", || scratch.inspect(&name)["last_exit"]["code"] == 6);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The caller's terminal: signals as events, raw mode, window size, and the copying between it and the
 //! terminal of a container.
-use crate::sys::descriptor;
+use crate::sys::{descriptor, signal};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use oci_spec::runtime::BoxBuilder;
@@ -26,7 +26,7 @@ impl Signals {
     /// # Errors
     /// The kernel's, see `signalfd(2)`.
     pub fn block() -> io::Result<Self> {
-        let mut taken = SigSet::all();
+        let mut taken = signal::all();
         for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
             taken.remove(fault);
         }

@@ -6,7 +6,7 @@
 use super::firewall::{self, Firewall, Published};
 use super::link::{Link, Links, hardware_address};
 use super::namespace::{Setting, inside};
-use super::record::{Record, Store, lock_host};
+use super::record::{Lock, Record, Store, lock_host};
 use super::{Error, Lease, Protocol, PublishedPort, conntrack, naming};
 use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
@@ -38,12 +38,12 @@ pub fn attach(lease: &Lease, namespace: BorrowedFd<'_>, ports: &[PublishedPort])
     }
     let mut store = Store::open(&lease.state)?;
     record_ports(&mut store, lease, ports)?;
-    let _host = lock_host()?;
+    let host = lock_host()?;
     let mut links = Links::open()?;
-    let attached = join(&mut links, &store.record, lease, namespace);
+    let attached = join(&mut links, &host, &store.record, lease, namespace);
     if attached.is_err() {
         // The first error says what went wrong; what cannot be undone now, detach or the next attach undoes.
-        let _ = leave(&mut links, Some(&store.record), lease);
+        let _ = leave(&mut links, &host, Some(&store.record), lease);
     }
     attached
 }
@@ -55,11 +55,11 @@ pub fn attach(lease: &Lease, namespace: BorrowedFd<'_>, ports: &[PublishedPort])
 /// Names the step.
 pub fn detach(lease: &Lease) -> Result<(), Error> {
     let store = Store::open_existing(&lease.state);
-    let _host = lock_host()?;
+    let host = lock_host()?;
     let mut links = Links::open()?;
     let gone = Record::default();
     let record = store.as_ref().ok().map(|store| store.as_ref().map_or(&gone, |store| &store.record));
-    let left = leave(&mut links, record, lease);
+    let left = leave(&mut links, &host, record, lease);
     store.map(drop).and(left)
 }
 
@@ -81,12 +81,18 @@ fn record_ports(store: &mut Store, lease: &Lease, ports: &[PublishedPort]) -> Re
     Ok(())
 }
 
-fn join(links: &mut Links, record: &Record, lease: &Lease, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+fn join(
+    links: &mut Links,
+    host: &Lock,
+    record: &Record,
+    lease: &Lease,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), Error> {
     let (bridge, ports) = ready_bridge(links, lease)?;
     // Begun before the links, which are made meanwhile.
     let published = published(&ports, &lease.state, record, Some(&lease.instance));
-    let rules =
-        Firewall { table: &lease.table, bridge: &bridge.name, subnet: lease.subnet(), published }.begin()?;
+    let subnet = lease.subnet();
+    let rules = Firewall { table: &lease.table, bridge: &bridge.name, subnet, published }.begin(host)?;
     let port = ready_pair(links, lease, &bridge, namespace)?;
     Setting::of_interface("ipv6", &lease.veth, "disable_ipv6").write_if_present("1")?;
     links.join_bridge(&port, &bridge)?;
@@ -174,18 +180,18 @@ fn require(links: &mut Links, name: &str) -> Result<Link, Error> {
 }
 
 /// Undoes [`join`]. Without a record the other instances' rules stay as they are.
-fn leave(links: &mut Links, record: Option<&Record>, lease: &Lease) -> Result<(), Error> {
+fn leave(links: &mut Links, host: &Lock, record: Option<&Record>, lease: &Lease) -> Result<(), Error> {
     let removed = match links.find(&lease.veth) {
         Ok(Some(port)) => links.delete(&port),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
-    let settled = record.map_or(Ok(()), |record| settle(links, &lease.state, record));
+    let settled = record.map_or(Ok(()), |record| settle(links, host, &lease.state, record));
     removed.and(settled)
 }
 
 /// Makes the table and the bridge of a store what the remaining ports of the bridge need.
-pub(super) fn settle(links: &mut Links, state: &Path, record: &Record) -> Result<(), Error> {
+pub(super) fn settle(links: &mut Links, host: &Lock, state: &Path, record: &Record) -> Result<(), Error> {
     let (bridge, table) = (naming::bridge(state), naming::table(state));
     let own = links.find(&bridge)?;
     let ports = own.as_ref().map_or(Ok(Vec::new()), |own| links.ports(own))?;
@@ -195,7 +201,7 @@ pub(super) fn settle(links: &mut Links, state: &Path, record: &Record) -> Result
         Some(_) => {
             let Some(subnet) = record.subnet else { return Ok(()) };
             let published = published(&ports, state, record, None);
-            Firewall { table: &table, bridge: &bridge, subnet, published }.begin()?.wait()
+            Firewall { table: &table, bridge: &bridge, subnet, published }.begin(host)?.wait()
         }
     }
 }

@@ -7,6 +7,7 @@
 //! The table's comment is the digest of its text, so that one that is as it should be is left alone: whatever removes
 //! something of nftables waits for a grace period of RCU when it is done, some 10 to 20 ms. For the same reason nothing is
 //! removed where there is no table.
+use super::record::Lock;
 use super::subnet::Subnet;
 use super::{Error, Protocol, PublishedPort, naming, netfilter};
 use std::fmt::Write as _;
@@ -44,8 +45,8 @@ pub(super) struct Change<'a> {
 }
 
 impl<'a> Firewall<'a> {
-    /// Begins to put the table in place of the one that is there, if that is another.
-    pub(super) fn begin(&self) -> Result<Change<'a>, Error> {
+    /// Begins to put the table in place of the one that is there, if that is another, while this lock keeps others from it.
+    pub(super) fn begin(&self, lock: &Lock) -> Result<Change<'a>, Error> {
         let table = self.table;
         let rules = self.rules()?;
         let comment = naming::digest(&[rules.as_bytes()]);
@@ -55,13 +56,13 @@ impl<'a> Firewall<'a> {
                 return Ok(Change { table, nft: None });
             }
             Some(_) => (removal(table), "add"),
-            // Fails where one has been made meanwhile.
+            // Fails where one has been made meanwhile, by somebody who does not know of the lock.
             None => (String::new(), "create"),
         };
         let script = format!(
             "{before}{make} table ip {table} {{ comment \"{comment}\"; }}\ntable ip {table} {{\n{rules}}}\n"
         );
-        Ok(Change { table, nft: Some(begin(&script)?) })
+        Ok(Change { table, nft: Some(begin(&script, lock)?) })
     }
 
     fn rules(&self) -> Result<String, Error> {
@@ -171,8 +172,8 @@ impl Drop for Change<'_> {
 }
 
 /// Gives `script` to nft as one transaction.
-fn begin(script: &str) -> Result<Child, Error> {
-    let mut nft = spawn()?;
+fn begin(script: &str, lock: &Lock) -> Result<Child, Error> {
+    let mut nft = spawn(lock)?;
     // It reads to the end before it acts. When it ends early, its own message says why.
     let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     match written {
@@ -184,11 +185,13 @@ fn begin(script: &str) -> Result<Child, Error> {
     }
 }
 
-fn spawn() -> Result<Child, Error> {
+/// Starts nft, which is not ended with this process and must not be late: it holds the lock, too.
+fn spawn(lock: &Lock) -> Result<Child, Error> {
     for program in PROGRAMS {
         let mut command = Command::new(program);
         command.args(["-f", "-"]).env("LC_ALL", "C");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        lock.share_with(&mut command).map_err(|source| Error::RunNft { source })?;
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             spawned => return spawned.map_err(|source| Error::RunNft { source }),

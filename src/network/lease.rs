@@ -80,8 +80,8 @@ pub fn release(state: &Path, instance: &str) -> Result<(), Error> {
     if let Some(bridge) = links.find(&naming::bridge(store.directory()))?
         && links.ports(&bridge)?.is_empty()
     {
-        let _host = lock_host()?;
-        bridge::settle(&mut links, store.directory(), &store.record)?;
+        let host = lock_host()?;
+        bridge::settle(&mut links, &host, store.directory(), &store.record)?;
     }
     Ok(())
 }

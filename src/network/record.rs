@@ -4,6 +4,7 @@
 //! cannot contradict it after a crash or a reboot.
 use super::subnet::Subnet;
 use super::{Error, PublishedPort};
+use crate::sys::command::hold_in_exec;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const RECORD: &str = "state.json";
 const LOCK: &str = "lock";
@@ -41,7 +43,15 @@ pub(super) struct Leased {
 /// An exclusive flock(2) for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// Has a program hold the lock too, until it ends.
+    pub(super) fn share_with(&self, program: &mut Command) -> io::Result<()> {
+        hold_in_exec(program, self.file.try_clone()?.into());
+        Ok(())
+    }
 }
 
 /// A store's record, locked.
@@ -109,7 +119,7 @@ fn lock(path: &Path) -> Result<Lock, Error> {
     let file = file.map_err(write_failed(path))?;
     rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
         .map_err(|errno| Error::Lock { path: path.to_owned(), source: errno.into() })?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 fn load(path: &Path) -> Result<Record, Error> {

@@ -1,8 +1,10 @@
 //! Process 1 of an instance that was started with `--init`: starts the service as its child, passes
 //! signals on to it, and reaps every orphan.
 use crate::service::{NOT_EXECUTABLE, NOT_FOUND, OWN_FAILURE};
+use crate::sys::command::reset_signals_in_exec;
+use crate::sys::signal;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -10,15 +12,8 @@ use std::io::{self, Write as _};
 use std::process::Command;
 
 /// Signals that concern this process and are not passed on.
-const KEPT: [Signal; 7] = [
-    Signal::SIGCHLD,
-    Signal::SIGSEGV,
-    Signal::SIGBUS,
-    Signal::SIGFPE,
-    Signal::SIGILL,
-    Signal::SIGABRT,
-    Signal::SIGSYS,
-];
+const KEPT: [i32; 7] =
+    [libc::SIGCHLD, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGSYS];
 
 /// The command that makes the program this, with a program and its arguments after it.
 pub const COMMAND: &str = "init";
@@ -26,12 +21,14 @@ pub const COMMAND: &str = "init";
 /// Runs `command` and returns its exit status, 128 and the signal's number when a signal ended it.
 pub fn run(command: &[OsString]) -> u8 {
     let Some((program, arguments)) = command.split_first() else { return OWN_FAILURE };
-    let waited = SigSet::all();
+    let waited = signal::all();
     if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&waited), None).is_err() {
         return OWN_FAILURE;
     }
-    // The standard library unblocks all signals in the child.
-    match Command::new(program).args(arguments).spawn() {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    reset_signals_in_exec(&mut command);
+    match command.spawn() {
         Ok(child) => match i32::try_from(child.id()) {
             Ok(pid) => attend(Pid::from_raw(pid), &waited),
             Err(_) => OWN_FAILURE,
@@ -50,11 +47,10 @@ fn attend(service: Pid, waited: &SigSet) -> u8 {
         if let Some(status) = reap(service) {
             return status;
         }
-        match waited.wait() {
-            Ok(signal) if KEPT.contains(&signal) => {}
+        match signal::wait(waited) {
             // The service may have ended a moment ago; its end is seen in the next round.
-            Ok(signal) => drop(kill(service, signal)),
-            Err(_) => {}
+            Ok(signal) if !KEPT.contains(&signal) => drop(signal::send(service, signal)),
+            _ => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a new process of [`std::process::Command`] does before its `execve(2)`.
 use super::clone::{Cloned, clone_child, exit_now};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{
@@ -32,6 +32,24 @@ pub fn join_before_exec(
     // SAFETY: between fork and exec the closure makes system calls only, on values made before; it
     // neither allocates nor locks.
     unsafe { command.pre_exec(join) };
+}
+
+/// Has the command's process hold this descriptor until it ends, and with it a lock of `flock(2)`: what it does is over
+/// before another has the lock, also when this process is killed meanwhile.
+pub fn hold_in_exec(command: &mut Command, descriptor: OwnedFd) {
+    let hold = move || Ok(rustix::io::fcntl_setfd(&descriptor, FdFlags::empty())?);
+    // SAFETY: as above, a system call only.
+    unsafe { command.pre_exec(hold) };
+}
+
+/// Has the command's process start with every signal unblocked and SIGPIPE as the kernel has it, whatever this one has.
+pub fn reset_signals_in_exec(command: &mut Command) {
+    let reset = || {
+        super::exec::reset_signals();
+        Ok(())
+    };
+    // SAFETY: as above, system calls only.
+    unsafe { command.pre_exec(reset) };
 }
 
 /// As [`join_before_exec`], for a caller without privileges over any of these namespaces but the user

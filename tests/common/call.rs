@@ -217,8 +217,14 @@ impl Running {
     /// Sends it a signal.
     #[track_caller]
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        self.signal_number(signal as i32);
+    }
+
+    /// The same by number, for those without a name.
+    #[allow(dead_code)]
+    pub(crate) fn signal_number(&self, signal: i32) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("pid"));
-        nix::sys::signal::kill(pid, signal).expect("signal the program");
+        wharf::sys::signal::send(pid, signal).expect("signal the program");
     }
     /// Whether it has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
