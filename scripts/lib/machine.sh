@@ -54,6 +54,23 @@ needs_rust() {
     PATH=$HOME/.cargo/bin:$PATH
   fi
   rust_is_here || fail "needs cargo with Rust 1.88 or newer ($(rustc --version 2>/dev/null || echo none is here)); see https://rustup.rs"
+  needs_musl "$@"
+}
+
+# needs_musl [install]: what is built, tested and measured is linked with musl (docs/decisions/014-musl.md), unless its
+# standard library for Rust is not here and cannot be fetched: then with what cargo takes by itself.
+needs_musl() {
+  local target
+  target=$(uname -m)-unknown-linux-musl
+  if [ "${1:-}" = install ]; then
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup --quiet target add "$target" >&2 || true
+    needs_packages musl-tools
+  fi
+  if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+    export CARGO_BUILD_TARGET=$target
+  else
+    say "SKIPPED: linking with musl: rustup has no $target here; programs start slower"
+  fi
 }
 
 # Debian 13 and Ubuntu 24.04 have a package; else the installer itself, checked against its published digest.

@@ -14,11 +14,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Blocks are multiples of this, and aligned to it.
 const UNIT: usize = 16;
 
+/// Up to this, each multiple of the unit is a size of its own; above, each power of two.
+const SMALL: usize = 1024;
+
 /// The largest block that is cut here.
-const LARGEST: usize = 1024;
+const LARGEST: usize = 64 << 10;
 
 /// What is asked of the kernel at once.
-const REGION: usize = 32 << 10;
+const REGION: usize = 64 << 10;
+
+/// How many sizes there are.
+const SIZES: usize = SMALL / UNIT + 1 + (LARGEST / SMALL).ilog2() as usize;
 
 /// A global allocator: `#[global_allocator] static ALLOCATOR: Arena = Arena::new();`
 #[derive(Debug)]
@@ -32,7 +38,28 @@ struct Blocks {
     next: *mut u8,
     left: usize,
     /// The first free block of each size, which holds the address of the next one.
-    free: [*mut u8; LARGEST / UNIT + 1],
+    free: [*mut u8; SIZES],
+}
+
+/// A size of blocks: in bytes, and its place among the sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    bytes: usize,
+    place: usize,
+}
+
+impl Size {
+    /// The smallest block for this layout; `None` for one that is the C library's.
+    fn of(bytes: usize, layout: &Layout) -> Option<Self> {
+        if bytes > LARGEST || layout.align() > UNIT {
+            return None;
+        }
+        let bytes =
+            if bytes <= SMALL { bytes.max(1).next_multiple_of(UNIT) } else { bytes.next_power_of_two() };
+        let place =
+            if bytes <= SMALL { bytes / UNIT } else { SMALL / UNIT + (bytes / SMALL).ilog2() as usize };
+        Some(Self { bytes, place })
+    }
 }
 
 // SAFETY: `blocks` is reached under the lock alone.
@@ -43,7 +70,7 @@ impl Arena {
     #[must_use]
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); LARGEST / UNIT + 1] };
+        let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); SIZES] };
         Self { locked: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
     }
 
@@ -59,14 +86,14 @@ impl Arena {
 }
 
 impl Blocks {
-    fn take(&mut self, size: usize) -> *mut u8 {
-        let free = self.free[size / UNIT];
+    fn take(&mut self, size: Size) -> *mut u8 {
+        let free = self.free[size.place];
         if !free.is_null() {
             // SAFETY: a block in a list is aligned, at least as large as a pointer, and holds that of the next one.
-            self.free[size / UNIT] = unsafe { free.cast::<*mut u8>().read() };
+            self.free[size.place] = unsafe { free.cast::<*mut u8>().read() };
             return free;
         }
-        if self.left < size {
+        if self.left < size.bytes {
             let (access, kind) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             // SAFETY: a new anonymous mapping at a place of the kernel's choice. Filled at once: a fault for each of its
@@ -78,31 +105,26 @@ impl Blocks {
             (self.next, self.left) = (region.cast(), REGION);
         }
         let block = self.next;
-        // SAFETY: `left` bytes of the region follow `next`, and `size` is no more than that.
-        self.next = unsafe { block.add(size) };
-        self.left -= size;
+        // SAFETY: `left` bytes of the region follow `next`, and the block is no more than that.
+        self.next = unsafe { block.add(size.bytes) };
+        self.left -= size.bytes;
         block
     }
 
     /// # Safety
     /// The block is one of this size that was taken and is given back once.
-    unsafe fn give(&mut self, block: *mut u8, size: usize) {
+    unsafe fn give(&mut self, block: *mut u8, size: Size) {
         // SAFETY: by the caller's word it is ours, aligned and at least as large as a pointer.
-        unsafe { block.cast::<*mut u8>().write(self.free[size / UNIT]) };
-        self.free[size / UNIT] = block;
+        unsafe { block.cast::<*mut u8>().write(self.free[size.place]) };
+        self.free[size.place] = block;
     }
-}
-
-/// The size of the block for this layout; `None` for one that is the C library's.
-fn block(size: usize, layout: &Layout) -> Option<usize> {
-    (size <= LARGEST && layout.align() <= UNIT).then(|| size.max(1).next_multiple_of(UNIT))
 }
 
 // SAFETY: blocks are aligned to `UNIT`, as large as what they are asked for, and out of the lists until they are given
 // back; everything else is passed on to the system's allocator as it came, by the same layout both ways.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match block(layout.size(), &layout) {
+        match Size::of(layout.size(), &layout) {
             Some(size) => self.with(|blocks| blocks.take(size)),
             // SAFETY: the caller keeps `GlobalAlloc`'s contract.
             None => unsafe { System.alloc(layout) },
@@ -110,7 +132,7 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        match block(layout.size(), &layout) {
+        match Size::of(layout.size(), &layout) {
             // SAFETY: the caller keeps `GlobalAlloc`'s contract: it is a block of that layout.
             Some(size) => self.with(|blocks| unsafe { blocks.give(pointer, size) }),
             // SAFETY: as above.
@@ -119,7 +141,7 @@ unsafe impl GlobalAlloc for Arena {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let (old, new) = (block(layout.size(), &layout), block(size, &layout));
+        let (old, new) = (Size::of(layout.size(), &layout), Size::of(size, &layout));
         if old.is_none() && new.is_none() {
             // SAFETY: the caller keeps `GlobalAlloc`'s contract.
             return unsafe { System.realloc(pointer, layout, size) };
@@ -166,7 +188,7 @@ mod tests {
         unsafe {
             let mut pointer = arena.alloc(Layout::from_size_align(size, 1).unwrap());
             pointer.write(7);
-            for next in [2, 16, 17, 1000, 1024, 1025, 70_000, 1025, 1024, 40, 1] {
+            for next in [2, 16, 17, 1000, 1024, 1025, 2049, 65_536, 65_537, 70_000, 1025, 1024, 40, 1] {
                 pointer = arena.realloc(pointer, Layout::from_size_align(size, 1).unwrap(), next);
                 size = next;
                 assert_eq!(pointer.read(), 7, "at {size}");

@@ -8,8 +8,11 @@
 //! which a hypervisor answers one by one), a program that is to run sealed is executed anew ([`begin`]).
 use super::itself;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Makes `main` of a function that returns its exit status, in a program with `#![no_main]`; where an argument is one
 /// of `sealed`, it runs from a read-only mount from the start, if that can be made.
@@ -26,8 +29,10 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         pub extern "C" fn main(
             _count: ::core::ffi::c_int,
-            _arguments: *const *const ::core::ffi::c_char,
+            arguments: *const *const ::core::ffi::c_char,
         ) -> ::core::ffi::c_int {
+            // SAFETY: these are the arguments of the process, which stay where they are until it ends.
+            unsafe { $crate::sys::entry::keep_arguments(arguments) };
             $crate::sys::entry::prepare();
             let status: u8 = $run();
             $crate::sys::entry::finish();
@@ -137,6 +142,37 @@ unsafe fn is_same(mut one: *const c_char, mut other: *const c_char) -> bool {
         }
     }
     false
+}
+
+static ARGUMENTS: AtomicPtr<*const c_char> = AtomicPtr::new(null_mut());
+
+/// Keeps the arguments that `main` is given, for [`arguments`]: the standard library learns of them before a `main` of its
+/// own alone, but for one C library.
+///
+/// # Safety
+/// These are C strings, and a null pointer after them, that nobody changes from now on.
+pub unsafe fn keep_arguments(arguments: *const *const c_char) {
+    ARGUMENTS.store(arguments.cast_mut(), Ordering::Release);
+}
+
+/// The arguments of the program, its name first, as `main` was given them.
+pub fn arguments() -> Vec<OsString> {
+    let mut next = ARGUMENTS.load(Ordering::Acquire).cast_const();
+    let mut arguments = Vec::new();
+    // SAFETY: by the word of `keep_arguments`'s caller, up to and with the null pointer.
+    unsafe {
+        while !next.is_null() && !next.read().is_null() {
+            arguments.push(OsStr::from_bytes(CStr::from_ptr(next.read()).to_bytes()).to_owned());
+            next = next.add(1);
+        }
+    }
+    arguments
+}
+
+/// An address below which the stack of the first thread is, or 0 in a program without [`entry!`](crate::entry): the kernel
+/// puts the arguments there.
+pub fn stack_bottom() -> usize {
+    ARGUMENTS.load(Ordering::Acquire) as usize
 }
 
 /// What a program must not begin without: three standard streams, so that no file that is opened gets one of

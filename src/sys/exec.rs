@@ -38,7 +38,7 @@ pub fn execve(path: &CStr, arguments: &StringArray, environment: &StringArray) -
 /// Executes an open file with the program's own arguments and environment; returns only the reason why it could not.
 pub fn execute_again(file: OwnedFd) -> Errno {
     let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let arguments = StringArray::new(std::env::args_os().map(text).collect());
+    let arguments = StringArray::new(super::entry::arguments().into_iter().map(text).collect());
     let variables = std::env::vars_os().map(|(mut key, value)| {
         key.push("=");
         key.push(value);

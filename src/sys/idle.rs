@@ -1,4 +1,5 @@
 //! Waiting with as little memory as possible.
+use super::entry;
 use super::itself::checked;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -16,9 +17,6 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         // Made by the linker: where the program's file begins in memory, and where its code ends.
         static __executable_start: u8;
         static etext: u8;
-        // Where the stack of the first thread begins, as the C library found it.
-        #[cfg(target_env = "gnu")]
-        static __libc_stack_end: *const libc::c_void;
     }
     /// The kernel refuses what is not a multiple of its pages, where those are larger.
     const PAGE: usize = 4096;
@@ -29,16 +27,11 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const DEEP: usize = 1 << 20;
     let forget = libc::MADV_DONTNEED as usize;
     let (madvise, accept4) = (libc::SYS_madvise as usize, libc::SYS_accept4 as usize);
-    #[cfg(target_env = "gnu")]
-    {
-        let frame = (&raw const forget) as usize & !(PAGE - 1);
-        // SAFETY: the C library writes it before main and never again.
-        let bottom = unsafe { __libc_stack_end } as usize;
-        if frame < bottom && bottom - frame < DEEP {
-            // SAFETY: it is the stack of the first thread. Nothing lives below the stack pointer but what is within
-            // NEAR of it, and nothing else is mapped there.
-            unsafe { syscall3(madvise, frame - DEEP, DEEP - NEAR, forget) };
-        }
+    let (frame, bottom) = ((&raw const forget) as usize & !(PAGE - 1), entry::stack_bottom());
+    if frame < bottom && bottom - frame < DEEP {
+        // SAFETY: it is the stack of the first thread. Nothing lives below the stack pointer but what is within
+        // NEAR of it, and nothing else is mapped there.
+        unsafe { syscall3(madvise, frame - DEEP, DEEP - NEAR, forget) };
     }
     // The kernel maps all that it holds together of a file where a page of it is used, up to the bounds of a mapping: these
     // two pages, which hold this function, become one of their own by an advice that the others do not have.

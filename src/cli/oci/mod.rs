@@ -27,6 +27,7 @@ mod state;
 mod update;
 
 use super::usage;
+use crate::sys::entry;
 use clap::{Parser, Subcommand};
 use context::{Context, GlobalOptions};
 use std::ffi::CStr;
@@ -79,7 +80,7 @@ pub const SEALED: [&CStr; 4] = [c"create", c"exec", c"restore", c"run"];
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    let cli: Cli = match usage::parse(&std::env::args_os().collect::<Vec<_>>()) {
+    let cli: Cli = match usage::parse(&entry::arguments()) {
         Ok(cli) => cli,
         Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
     };

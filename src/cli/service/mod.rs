@@ -31,7 +31,7 @@ mod values;
 use super::printable::printable;
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
-use crate::sys::heap;
+use crate::sys::{entry, heap};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -96,13 +96,12 @@ enum Command {
 /// The commands that wharf executes itself, with the arguments that it wrote itself: process 1 of an instance, and the
 /// process that stands by one. There is one of these for every instance, so that it does not carry the command line of
 /// everything else.
-fn executed_by_itself() -> Option<u8> {
-    let mut arguments = std::env::args_os().skip(1);
-    let command = arguments.next()?;
+fn executed_by_itself(arguments: &[OsString]) -> Option<u8> {
+    let [_, command, arguments @ ..] = arguments else { return None };
     if command == supervisor::COMMAND {
-        Some(supervisor::main(arguments))
+        Some(supervisor::main(arguments.iter().cloned()))
     } else if command == init::COMMAND {
-        Some(init::run(&arguments.collect::<Vec<OsString>>()))
+        Some(init::run(arguments))
     } else {
         None
     }
@@ -110,10 +109,11 @@ fn executed_by_itself() -> Option<u8> {
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    if let Some(status) = executed_by_itself() {
+    let arguments = entry::arguments();
+    if let Some(status) = executed_by_itself(&arguments) {
         return status;
     }
-    let cli: Cli = match usage::parse(&std::env::args_os().collect::<Vec<_>>()) {
+    let cli: Cli = match usage::parse(&arguments) {
         Ok(cli) => cli,
         Err(error) => return if usage::print("wharf", &error) { 0 } else { OWN_FAILURE },
     };
