@@ -229,6 +229,12 @@ fn an_unreadable_record_can_be_forced_away_and_hides_no_other_container() {
     assert!(listed.stderr.contains(&broken), "{listed}");
     scratch.oci(["delete", "--force", &broken]).ok();
     assert!(!scratch.oci_root().join(&broken).exists());
+
+    // What a power failure may leave of a file is no container, and its id is free.
+    std::fs::write(scratch.oci_root().join(&whole).join("state.json"), "").unwrap();
+    scratch.oci(["state", &whole]).fails_with(&[&whole, "does not exist"]);
+    scratch.oci(["run", "--bundle", bundle.arg(), &whole]).ok();
+    assert!(!scratch.oci_root().join(&whole).exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use super::{Error, dialect};
 use crate::sys::record;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -60,7 +60,7 @@ fn parse_leniently<T: DeserializeOwned>(
 
 fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
     let whole = || {
-        let mut file = fs::File::open(path)?;
+        let mut file = fs::File::from(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
         if let Some(contents) = record::read_file(&file, usize::MAX)? {
             return Ok(contents);
         }

@@ -161,7 +161,7 @@ impl<'a> Making<'a> {
         if let Some(cgroup) = &self.cgroup {
             cgroup.finish(&draft.resources)?;
         }
-        self.directory.write(CONFIG_FILE, &draft.config, false)
+        self.directory.write(CONFIG_FILE, &draft.config)
     }
 
     /// Moves a process that waits, and with it all that it is going to make, into the cgroup and the class of

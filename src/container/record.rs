@@ -56,7 +56,7 @@ pub(super) enum Phase {
 impl Record {
     /// Reads the record; [`Error::NotFound`] when the directory holds none.
     pub(super) fn read(directory: &StateDirectory, id: &ContainerId) -> Result<Self, Error> {
-        let text = directory.read(STATE_FILE)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let text = directory.read_state()?.ok_or_else(|| Error::NotFound(id.to_string()))?;
         serde_json::from_slice(&text)
             .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })
     }

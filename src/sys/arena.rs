@@ -18,10 +18,10 @@ const UNIT: usize = 16;
 const SMALL: usize = 1024;
 
 /// The largest block that is cut here.
-const LARGEST: usize = 64 << 10;
+const LARGEST: usize = 32 << 10;
 
 /// What is asked of the kernel at once.
-const REGION: usize = 64 << 10;
+const REGION: usize = 32 << 10;
 
 /// How many sizes there are.
 const SIZES: usize = SMALL / UNIT + 1 + (LARGEST / SMALL).ilog2() as usize;
@@ -93,22 +93,35 @@ impl Blocks {
             self.free[size.place] = unsafe { free.cast::<*mut u8>().read() };
             return free;
         }
-        if self.left < size.bytes {
-            let (access, kind) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            // SAFETY: a new anonymous mapping at a place of the kernel's choice. Filled at once: a fault for each of its
-            // pages takes longer, and they are going to be used.
-            let region = unsafe { libc::mmap(null_mut(), REGION, access, kind | libc::MAP_POPULATE, -1, 0) };
-            if region == libc::MAP_FAILED {
-                return null_mut();
-            }
-            (self.next, self.left) = (region.cast(), REGION);
+        if self.left < size.bytes && !self.refill(size) {
+            return null_mut();
         }
         let block = self.next;
         // SAFETY: `left` bytes of the region follow `next`, and the block is no more than that.
         self.next = unsafe { block.add(size.bytes) };
         self.left -= size.bytes;
         block
+    }
+
+    /// Finds a place to cut blocks of this size from: a large block that nobody has any more, or memory of the kernel's.
+    fn refill(&mut self, size: Size) -> bool {
+        for (place, free) in self.free.iter_mut().enumerate().skip(size.place + 1).rev() {
+            let Some(power) = place.checked_sub(SMALL / UNIT).filter(|_| !free.is_null()) else { continue };
+            let region = *free;
+            // SAFETY: as in `take`.
+            *free = unsafe { region.cast::<*mut u8>().read() };
+            (self.next, self.left) = (region, SMALL << power);
+            return true;
+        }
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new anonymous mapping at a place of the kernel's choice. Filled at once: a fault for each of its
+        // pages takes longer, and they are going to be used.
+        let region = unsafe { libc::mmap(null_mut(), REGION, access, kind | libc::MAP_POPULATE, -1, 0) };
+        if region == libc::MAP_FAILED {
+            return false;
+        }
+        (self.next, self.left) = (region.cast(), REGION);
+        true
     }
 
     /// # Safety
@@ -188,7 +201,7 @@ mod tests {
         unsafe {
             let mut pointer = arena.alloc(Layout::from_size_align(size, 1).unwrap());
             pointer.write(7);
-            for next in [2, 16, 17, 1000, 1024, 1025, 2049, 65_536, 65_537, 70_000, 1025, 1024, 40, 1] {
+            for next in [2, 16, 17, 1000, 1024, 1025, 2049, 32_768, 32_769, 70_000, 1025, 1024, 40, 1] {
                 pointer = arena.realloc(pointer, Layout::from_size_align(size, 1).unwrap(), next);
                 size = next;
                 assert_eq!(pointer.read(), 7, "at {size}");

@@ -13,11 +13,6 @@ use syscalls::raw::{syscall3, syscall4};
 /// The kernel's.
 #[inline(never)]
 pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    unsafe extern "C" {
-        // Made by the linker: where the program's file begins in memory, and where its code ends.
-        static __executable_start: u8;
-        static etext: u8;
-    }
     /// The kernel refuses what is not a multiple of its pages, where those are larger.
     const PAGE: usize = 4096;
     /// What this function may have below one of its variables, with room for a signal's frame.
@@ -38,13 +33,17 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let own = accept as fn(BorrowedFd<'_>) -> Result<OwnedFd, Errno> as usize & !(PAGE - 1);
     // SAFETY: it only keeps the pages out of a core dump.
     unsafe { syscall3(madvise, own, 2 * PAGE, libc::MADV_DONTDUMP as usize) };
-    let start = (&raw const __executable_start) as usize;
-    let length = ((&raw const etext) as usize & !(PAGE - 1)) - start;
+    let read_only = read_only_parts();
     loop {
-        // The system calls are made right here, so that no other code waits with the process.
-        // SAFETY: code and constants are a private mapping of the program's file that nothing ever writes to
-        // (relocation-model=static), so what is dropped is read back unchanged.
-        unsafe { syscall3(madvise, start, length, forget) };
+        // The system calls are made right here and counted by hand, so that no other code waits with the process.
+        let mut part = 0;
+        while part < read_only.len() {
+            let (start, length) = read_only[part];
+            part += 1;
+            // SAFETY: code and constants are a private mapping of the program's file that nothing ever writes to
+            // (relocation-model=static), so what is dropped is read back unchanged.
+            unsafe { syscall3(madvise, start & !(PAGE - 1), length, forget) };
+        }
         let flags = libc::SOCK_CLOEXEC as usize;
         // SAFETY: null pointers say that the peer's address is not wanted.
         let accepted = unsafe { syscall4(accept4, socket.as_raw_fd() as usize, 0, 0, flags) };
@@ -55,4 +54,26 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Where code and constants of the program are in memory, by its file's program headers (elf(5)): address and length, of
+/// none where a part is empty.
+fn read_only_parts() -> [(usize, usize); 4] {
+    unsafe extern "C" {
+        // Made by the linker: where the program's file begins in memory.
+        static __executable_start: u8;
+    }
+    let mut parts = [(0, 0); 4];
+    // SAFETY: a static program at a fixed address is mapped with its headers, the file's first bytes, and they tell
+    // where the table is that the kernel has read, and how long it is.
+    let headers = unsafe {
+        let header = (&raw const __executable_start).cast::<libc::Elf64_Ehdr>();
+        let table = header.byte_add((*header).e_phoff as usize).cast::<libc::Elf64_Phdr>();
+        std::slice::from_raw_parts(table, (*header).e_phnum.into())
+    };
+    let loaded = headers.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0);
+    for (part, header) in parts.iter_mut().zip(loaded) {
+        *part = (header.p_vaddr as usize, header.p_memsz as usize);
+    }
+    parts
 }
