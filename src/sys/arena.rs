@@ -5,9 +5,9 @@
 //! given back is looked at for its neighbours. Here a block is the next piece of a region, and one that is given back
 //! serves the next request of its size. A program that does go on, `events` say, needs no more than it needed at once.
 //! Large blocks are the C library's.
+use rustix::thread::sched_yield;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -76,7 +76,8 @@ impl Arena {
 
     fn with<R>(&self, work: impl FnOnce(&mut Blocks) -> R) -> R {
         while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            spin_loop();
+            // Held for some instructions, unless the thread that holds it is not running.
+            sched_yield();
         }
         // SAFETY: the lock is held, and `work` is not handed the arena, so nothing else refers to the blocks.
         let result = work(unsafe { &mut *self.blocks.get() });
