@@ -13,6 +13,11 @@ use tempfile::TempDir;
 use wharf::cgroup::{Hierarchies, Resources};
 use wharf::container::{ContainerId, preview, read_config};
 use wharf::sandbox::{Inputs, Plan, Rootfs, default_spec, seccomp};
+use wharf::sys::arena::Arena;
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: Arena = Arena::new();
 
 /// A bundle whose config is this one.
 fn bundle(mut spec: Spec) -> TempDir {
