@@ -17,7 +17,7 @@ use wharf::sys::arena::Arena;
 
 /// As in the program.
 #[global_allocator]
-static ALLOCATOR: Arena = Arena::new();
+static ALLOCATOR: Arena = Arena;
 
 /// A bundle whose config is this one.
 fn bundle(mut spec: Spec) -> TempDir {

@@ -2,6 +2,6 @@
 #![no_main]
 
 #[global_allocator]
-static ALLOCATOR: wharf::sys::arena::Arena = wharf::sys::arena::Arena::new();
+static ALLOCATOR: wharf::sys::arena::Arena = wharf::sys::arena::Arena;
 
 wharf::entry!(wharf::cli::oci::main, sealed: wharf::cli::oci::SEALED);

@@ -1,4 +1,4 @@
-//! The allocator of a program that lives for two milliseconds.
+//! The allocator of programs that live for milliseconds.
 //!
 //! Compiling a config takes some two thousand small blocks, and the C library's allocator, made for programs that go
 //! on, spent two fifths of all instructions on them: each first block of a size is cut from its top, and each that is
@@ -26,9 +26,20 @@ const REGION: usize = 32 << 10;
 /// How many sizes there are.
 const SIZES: usize = SMALL / UNIT + 1 + (LARGEST / SMALL).ilog2() as usize;
 
-/// A global allocator: `#[global_allocator] static ALLOCATOR: Arena = Arena::new();`
+/// A global allocator: `#[global_allocator] static ALLOCATOR: Arena = Arena;`
 #[derive(Debug)]
-pub struct Arena {
+pub struct Arena;
+
+static BLOCKS: Locked = Locked::new();
+
+/// Gives the kernel back what whole pages of large blocks nobody has, for a process that goes on after its work: they are
+/// filled with zeros when they are used again. See `madvise(2)`. Does nothing in a program with another allocator.
+pub fn give_back() {
+    BLOCKS.with(|blocks| blocks.give_back());
+}
+
+#[derive(Debug)]
+struct Locked {
     locked: AtomicBool,
     blocks: UnsafeCell<Blocks>,
 }
@@ -63,13 +74,11 @@ impl Size {
 }
 
 // SAFETY: `blocks` is reached under the lock alone.
-unsafe impl Sync for Arena {}
+unsafe impl Sync for Locked {}
 
-impl Arena {
+impl Locked {
     /// One without memory; the first request fetches some.
-    #[must_use]
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); SIZES] };
         Self { locked: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
     }
@@ -125,6 +134,21 @@ impl Blocks {
         true
     }
 
+    fn give_back(&self) {
+        // SAFETY: nobody has what no block has been cut from.
+        unsafe { forget_pages(self.next, self.left) };
+        for (power, first) in self.free[SMALL / UNIT..].iter().enumerate() {
+            let mut block = *first;
+            while !block.is_null() {
+                // SAFETY: as in `take`; the pointer stays, for it is not in the part that is forgotten.
+                unsafe {
+                    forget_pages(block.add(size_of::<*mut u8>()), (SMALL << power) - size_of::<*mut u8>());
+                    block = block.cast::<*mut u8>().read();
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// The block is one of this size that was taken and is given back once.
     unsafe fn give(&mut self, block: *mut u8, size: Size) {
@@ -134,12 +158,27 @@ impl Blocks {
     }
 }
 
+/// Forgets the content of the whole pages in a part of a region.
+///
+/// # Safety
+/// Nobody has it.
+unsafe fn forget_pages(start: *mut u8, length: usize) {
+    /// The kernel refuses what is not a multiple of its pages, where those are larger.
+    const PAGE: usize = 4096;
+    let skipped = start.addr().next_multiple_of(PAGE) - start.addr();
+    let length = length.saturating_sub(skipped) & !(PAGE - 1);
+    if length > 0 {
+        // SAFETY: by the caller's word nothing is lost; the range is whole pages of an anonymous mapping of ours.
+        unsafe { libc::madvise(start.add(skipped).cast(), length, libc::MADV_DONTNEED) };
+    }
+}
+
 // SAFETY: blocks are aligned to `UNIT`, as large as what they are asked for, and out of the lists until they are given
 // back; everything else is passed on to the system's allocator as it came, by the same layout both ways.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match Size::of(layout.size(), &layout) {
-            Some(size) => self.with(|blocks| blocks.take(size)),
+            Some(size) => BLOCKS.with(|blocks| blocks.take(size)),
             // SAFETY: the caller keeps `GlobalAlloc`'s contract.
             None => unsafe { System.alloc(layout) },
         }
@@ -148,7 +187,7 @@ unsafe impl GlobalAlloc for Arena {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match Size::of(layout.size(), &layout) {
             // SAFETY: the caller keeps `GlobalAlloc`'s contract: it is a block of that layout.
-            Some(size) => self.with(|blocks| unsafe { blocks.give(pointer, size) }),
+            Some(size) => BLOCKS.with(|blocks| unsafe { blocks.give(pointer, size) }),
             // SAFETY: as above.
             None => unsafe { System.dealloc(pointer, layout) },
         }
@@ -180,23 +219,40 @@ unsafe impl GlobalAlloc for Arena {
 mod tests {
     use super::*;
 
+    fn size(bytes: usize) -> Size {
+        Size::of(bytes, &Layout::from_size_align(bytes, 8).unwrap()).unwrap()
+    }
+
     #[test]
     fn blocks_are_aligned_apart_and_used_again() {
-        let arena = Arena::new();
-        let layout = |size| Layout::from_size_align(size, 8).unwrap();
-        // SAFETY: every pointer is used within its layout and given back once.
-        unsafe {
-            let (one, other) = (arena.alloc(layout(24)), arena.alloc(layout(24)));
+        // SAFETY: every block is given back once.
+        Locked::new().with(|blocks| unsafe {
+            let (one, other) = (blocks.take(size(24)), blocks.take(size(24)));
             assert_eq!((one as usize % UNIT, other as usize - one as usize), (0, 32));
-            arena.dealloc(one, layout(24));
-            assert_eq!(arena.alloc(layout(32)), one, "of the same class");
-            assert_ne!(arena.alloc(layout(33)), other);
-        }
+            blocks.give(one, size(24));
+            assert_eq!(blocks.take(size(32)), one, "of the same class");
+            assert_ne!(blocks.take(size(33)), other);
+        });
+    }
+
+    #[test]
+    fn pages_that_are_given_back_are_those_that_nobody_has() {
+        // SAFETY: bytes are read and written within blocks that are taken, or have just been.
+        Locked::new().with(|blocks| unsafe {
+            let (kept, free) = (blocks.take(size(16 << 10)), blocks.take(size(16 << 10)));
+            kept.write_bytes(7, 16 << 10);
+            free.write_bytes(7, 16 << 10);
+            blocks.give(free, size(16 << 10));
+            blocks.give_back();
+            assert_eq!((kept.add(8 << 10).read(), free.add(8 << 10).read()), (7, 0));
+            assert_eq!(blocks.take(size(16 << 10)), free);
+            assert_ne!(blocks.take(size(16 << 10)), free);
+        });
     }
 
     #[test]
     fn contents_move_with_a_block_that_grows_and_shrinks_across_the_border() {
-        let arena = Arena::new();
+        let arena = Arena;
         let mut size = 1;
         // SAFETY: as above; only bytes within the present size are read.
         unsafe {
@@ -212,7 +268,7 @@ mod tests {
 
     #[test]
     fn wider_alignments_are_kept() {
-        let arena = Arena::new();
+        let arena = Arena;
         // SAFETY: nothing is read or written.
         let pointer = unsafe { arena.alloc(Layout::from_size_align(100, 64).unwrap()) };
         assert_eq!(pointer as usize % 64, 0);

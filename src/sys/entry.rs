@@ -26,8 +26,11 @@ macro_rules! entry {
     };
     ($run:path) => {
         /// The C library's entry.
+        ///
+        /// # Safety
+        /// Called by the C library, with the arguments of the process.
         #[unsafe(no_mangle)]
-        pub extern "C" fn main(
+        pub unsafe extern "C" fn main(
             _count: ::core::ffi::c_int,
             arguments: *const *const ::core::ffi::c_char,
         ) -> ::core::ffi::c_int {

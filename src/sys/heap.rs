@@ -1,6 +1,8 @@
 //! Memory that a process which has done its work and only waits can give back.
 use super::clone::last_errno;
+use super::entry;
 use rustix::io::Errno;
+use syscalls::raw::syscall3;
 
 /// Gives free heap memory back to the kernel; see `malloc_trim(3)`. Does nothing with other C libraries
 /// than glibc.
@@ -9,6 +11,25 @@ pub fn give_back() {
     // SAFETY: malloc_trim(3) only releases pages that hold no allocation.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Gives back the stack of the first thread below the caller's frame. Neither allocates nor locks.
+#[inline(always)]
+pub fn give_back_stack() {
+    /// The kernel refuses what is not a multiple of its pages, where those are larger.
+    const PAGE: usize = 4096;
+    /// What the caller may have below one of its variables, with room for a signal's frame.
+    const NEAR: usize = PAGE;
+    /// Deeper than anything before has been; the kernel keeps as much free below the stack of the first
+    /// thread (`stack_guard_gap`, kernel-parameters.txt).
+    const DEEP: usize = 1 << 20;
+    let (madvise, forget) = (libc::SYS_madvise as usize, libc::MADV_DONTNEED as usize);
+    let (frame, bottom) = ((&raw const forget) as usize & !(PAGE - 1), entry::stack_bottom());
+    if frame < bottom && bottom - frame < DEEP {
+        // SAFETY: it is the stack of the first thread. Nothing lives below the stack pointer but what is within
+        // NEAR of it, and nothing else is mapped there.
+        unsafe { syscall3(madvise, frame - DEEP, DEEP - NEAR, forget) };
     }
 }
 

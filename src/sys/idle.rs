@@ -1,5 +1,5 @@
 //! Waiting with as little memory as possible.
-use super::entry;
+use super::heap;
 use super::itself::checked;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -15,19 +15,9 @@ use syscalls::raw::{syscall3, syscall4};
 pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     /// The kernel refuses what is not a multiple of its pages, where those are larger.
     const PAGE: usize = 4096;
-    /// What this function may have below one of its variables, with room for a signal's frame.
-    const NEAR: usize = PAGE;
-    /// Deeper than anything before the clone has been; the kernel keeps as much free below the stack of the first
-    /// thread (`stack_guard_gap`, kernel-parameters.txt).
-    const DEEP: usize = 1 << 20;
     let forget = libc::MADV_DONTNEED as usize;
     let (madvise, accept4) = (libc::SYS_madvise as usize, libc::SYS_accept4 as usize);
-    let (frame, bottom) = ((&raw const forget) as usize & !(PAGE - 1), entry::stack_bottom());
-    if frame < bottom && bottom - frame < DEEP {
-        // SAFETY: it is the stack of the first thread. Nothing lives below the stack pointer but what is within
-        // NEAR of it, and nothing else is mapped there.
-        unsafe { syscall3(madvise, frame - DEEP, DEEP - NEAR, forget) };
-    }
+    heap::give_back_stack();
     // The kernel maps all that it holds together of a file where a page of it is used, up to the bounds of a mapping: these
     // two pages, which hold this function, become one of their own by an advice that the others do not have.
     let own = accept as fn(BorrowedFd<'_>) -> Result<OwnedFd, Errno> as usize & !(PAGE - 1);

@@ -36,6 +36,8 @@ pub fn is_from_read_only_mount() -> Result<bool, Errno> {
     checked(result)?;
     // SAFETY: statfs(2) has succeeded, so all of the structure is written; the field lies within it.
     let flags = unsafe { (&raw const (*found.as_ptr()).f_flags).read() };
+    // Signed or not, as the C library has it.
+    #[allow(clippy::unnecessary_cast)]
     let is_read_only = flags as u64 & libc::ST_RDONLY != 0;
     FROM_READ_ONLY_MOUNT.store(is_read_only, Ordering::Relaxed);
     Ok(is_read_only)

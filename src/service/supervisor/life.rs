@@ -12,7 +12,7 @@ use crate::service::log::Writer;
 use crate::service::restart::{Ended, Next, Streak};
 use crate::service::state::boot_id;
 use crate::service::{Error, Exit, Instance, LastExit, State, Status};
-use crate::sys::heap;
+use crate::sys::{arena, heap};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
@@ -413,6 +413,8 @@ const QUIET: Duration = Duration::from_millis(500);
 /// every instance.
 fn rest() {
     heap::give_back();
+    arena::give_back();
+    heap::give_back_stack();
     for mapping in heap::file_mappings().unwrap_or_default() {
         // A page that stays costs a little memory and nothing else.
         let _ = heap::forget_file_pages(&mapping);
