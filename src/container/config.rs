@@ -58,15 +58,26 @@ fn parse_leniently<T: DeserializeOwned>(
     Ok(parsed)
 }
 
+/// Far more than any config has, and far less than a machine's memory.
+const LARGEST_MIB: usize = 128;
+
 fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
     let whole = || {
-        let mut file = fs::File::from(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
-        if let Some(contents) = record::read_file(&file, usize::MAX)? {
+        let beyond = (LARGEST_MIB << 20) + 1;
+        let file = fs::File::from(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+        let contents = match record::read_file(&file, beyond)? {
+            Some(contents) => contents,
+            // A pipe, say.
+            None => {
+                let mut contents = Vec::new();
+                file.take(beyond as u64).read_to_end(&mut contents)?;
+                contents
+            }
+        };
+        if contents.len() < beyond {
             return Ok(contents);
         }
-        // A pipe, say.
-        let mut contents = Vec::new();
-        file.read_to_end(&mut contents).map(|_| contents)
+        Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {LARGEST_MIB} MiB")))
     };
     whole().map_err(|source: io::Error| match source.kind() {
         ErrorKind::NotFound => Error::Config {
@@ -173,6 +184,14 @@ mod tests {
 
     fn message(text: &str) -> String {
         parse::<Spec>(CONFIG_FILE, text.as_bytes()).expect_err("should be refused").to_string()
+    }
+
+    #[test]
+    fn what_never_ends_is_refused() {
+        let bundle = tempfile::tempdir().expect("tempdir");
+        std::os::unix::fs::symlink("/dev/zero", bundle.path().join(CONFIG_FILE)).expect("link");
+        let error = read_config(bundle.path(), |_| ()).expect_err("endless").to_string();
+        assert!(error.contains("config.json") && error.contains("larger than 128 MiB"), "{error}");
     }
 
     #[test]
