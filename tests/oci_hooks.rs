@@ -136,6 +136,27 @@ fn hooks_that_start_inside_are_bound_like_the_container_itself() {
     assert!(told.contains(&"ONLY=this") && !outcome.stdout.contains("HOME="), "{outcome}");
 }
 
+/// A `run` in the foreground blocks signals, to hand them on.
+#[test]
+fn hooks_of_run_can_be_sent_signals() {
+    common::require_root!();
+    let scratch = Scratch::new("mask");
+    let mut bundle = scratch.bundle(&["/bin/true"]);
+    let kinds = ["createRuntime", "createContainer", "poststart", "poststop"];
+    let copies = kinds.map(|kind| scratch.path().join(kind));
+    bundle.edit(|spec| {
+        for (kind, copy) in kinds.iter().zip(&copies) {
+            // No shell, which may unblock them by itself.
+            spec["hooks"][kind] = json!([{"path": "/bin/cp", "args": ["cp", "/proc/self/status", copy]}]);
+        }
+    });
+    assert_eq!(scratch.run(&bundle).code, Some(0));
+    for copy in copies {
+        let status = std::fs::read_to_string(&copy).unwrap();
+        assert!(status.contains("SigBlk:\t0000000000000000\n"), "{}: {status}", copy.display());
+    }
+}
+
 #[test]
 fn a_failing_hook_of_start_ends_the_container_before_its_program_runs() {
     common::require_root!();

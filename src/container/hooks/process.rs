@@ -2,7 +2,7 @@
 use super::Place;
 use crate::container::{Container, exec};
 use crate::sandbox::{Caller, ExecInputs, Init, Stdio};
-use crate::sys::command::{join_as_owner_before_exec, join_before_exec};
+use crate::sys::command::{join_as_owner_before_exec, join_before_exec, reset_signals_in_exec};
 use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
@@ -66,6 +66,8 @@ fn command(hook: &Hook, [input, output]: [OwnedFd; 2], directory: &Path) -> io::
         command.env(key, value);
     }
     command.stdout(output.try_clone()?).stderr(output);
+    // A command in the foreground has blocked all that it hands on.
+    reset_signals_in_exec(&mut command);
     Ok(command)
 }
 
