@@ -47,9 +47,11 @@ fn between_clone_and_execve_nothing_is_allocated() {
     }
     run(&spec, rootfs.path()).expect_err("there is no such program");
     assert_eq!(allocated.load(Ordering::Relaxed), 0, "on the way to a failure");
+    let held = Box::new(1);
     match clone_child(0, None).expect("clone") {
         Cloned::Child => {
-            drop(std::hint::black_box(Box::new(1)));
+            let _ = std::hint::black_box(Vec::<u8>::new()).try_reserve(1);
+            drop(std::hint::black_box(held));
             exit_now(0)
         }
         Cloned::Parent { pidfd, .. } => drop(wait(pidfd.as_fd())),
