@@ -60,13 +60,14 @@ needs_rust() {
 # needs_musl [install]: what is built, tested and measured is linked with musl (docs/decisions/014-musl.md), unless its
 # standard library for Rust is not here and cannot be fetched: then with what cargo takes by itself.
 needs_musl() {
-  local target
+  local target library
   target=$(uname -m)-unknown-linux-musl
+  library=$(rustc --print sysroot)/lib/rustlib/$target
   if [ "${1:-}" = install ]; then
-    [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup --quiet target add "$target" >&2 || true
+    [ -d "$library" ] || rustup --quiet target add "$target" >&2 || true
     needs_packages musl-tools
   fi
-  if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+  if [ -d "$library" ]; then
     export CARGO_BUILD_TARGET=$target
   else
     say "SKIPPED: linking with musl: rustup has no $target here; programs start slower"

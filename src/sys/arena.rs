@@ -5,6 +5,7 @@
 //! given back is looked at for its neighbours. Here a block is the next piece of a region, and one that is given back
 //! serves the next request of its size. A program that does go on, `events` say, needs no more than it needed at once.
 //! Large blocks are the C library's.
+use super::heap::PAGE;
 use rustix::thread::sched_yield;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -163,8 +164,6 @@ impl Blocks {
 /// # Safety
 /// Nobody has it.
 unsafe fn forget_pages(start: *mut u8, length: usize) {
-    /// The kernel refuses what is not a multiple of its pages, where those are larger.
-    const PAGE: usize = 4096;
     let skipped = start.addr().next_multiple_of(PAGE) - start.addr();
     let length = length.saturating_sub(skipped) & !(PAGE - 1);
     if length > 0 {

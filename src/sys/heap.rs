@@ -1,8 +1,9 @@
 //! Memory that a process which has done its work and only waits can give back.
-use super::clone::last_errno;
 use super::entry;
-use rustix::io::Errno;
 use syscalls::raw::syscall3;
+
+/// The kernel refuses what is not a multiple of its pages, where those are larger.
+pub(super) const PAGE: usize = 4096;
 
 /// Gives free heap memory back to the kernel; see `malloc_trim(3)`. Does nothing with other C libraries
 /// than glibc.
@@ -17,8 +18,6 @@ pub fn give_back() {
 /// Gives back the stack of the first thread below the caller's frame. Neither allocates nor locks.
 #[inline(always)]
 pub fn give_back_stack() {
-    /// The kernel refuses what is not a multiple of its pages, where those are larger.
-    const PAGE: usize = 4096;
     /// What the caller may have below one of its variables, with room for a signal's frame.
     const NEAR: usize = PAGE;
     /// Deeper than anything before has been; the kernel keeps as much free below the stack of the first
@@ -48,59 +47,36 @@ pub fn return_large_blocks() {
     }
 }
 
-/// Unmaps for now the pages of a part of a file that is mapped and was never written to in this process:
-/// the next use reads them from the page cache again. See `madvise(2)` MADV_DONTNEED.
-///
-/// The caller has looked at proc_pid_smaps(5): the range is one whole mapping of a file, not writable,
-/// with no anonymous page in it, so nothing but the file's own contents is there.
-///
-/// # Errors
-/// The kernel's; `EINVAL` when the range does not hold a mapping of ours, aligned.
-pub fn forget_file_pages(mapping: &FileMapping) -> Result<(), Errno> {
-    let length = mapping.end.saturating_sub(mapping.start);
-    // SAFETY: by the invariant of FileMapping, what is dropped is read back from the file unchanged.
-    let result = unsafe { libc::madvise(mapping.start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
-}
-
-/// A mapping of this process that holds nothing but what its file holds: backed by a file, not writable,
-/// without anonymous pages.
-#[derive(Debug, PartialEq, Eq)]
-pub struct FileMapping {
-    start: usize,
-    end: usize,
-}
-
-/// Every such mapping, as proc_pid_smaps(5) lists them.
-///
-/// # Errors
-/// When the list cannot be read.
-pub fn file_mappings() -> std::io::Result<Vec<FileMapping>> {
-    Ok(parse(&std::fs::read_to_string("/proc/self/smaps")?))
-}
-
-fn parse(text: &str) -> Vec<FileMapping> {
-    let mut found = Vec::new();
-    let mut candidate = None;
-    for line in text.lines() {
-        if let Some(header) = parse_header(line) {
-            candidate = header;
-        } else if line.split_ascii_whitespace().collect::<Vec<_>>() == ["Anonymous:", "0", "kB"] {
-            found.extend(candidate.take());
-        }
+/// Gives back the pages of the program's file, which are read from the page cache again as they are used.
+pub fn give_back_file() {
+    for (start, length) in read_only_parts() {
+        // SAFETY: as `read_only_parts` says, what is dropped is read back unchanged. A page that stays costs a little memory
+        // and nothing else.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
     }
-    found
 }
 
-/// `None` for a line that is no header; `Some(None)` for the header of a mapping that is not of the kind.
-fn parse_header(line: &str) -> Option<Option<FileMapping>> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let start = usize::from_str_radix(start, 16).ok()?;
-    let end = usize::from_str_radix(end, 16).ok()?;
-    let readable_only = words.next().is_some_and(|flags| flags == "r--p" || flags == "r-xp");
-    let inode = words.nth(2).unwrap_or("0");
-    Some((readable_only && inode != "0").then_some(FileMapping { start, end }))
+/// Where code and constants of the program are in memory, by its file's program headers (elf(5)): the first page and the
+/// length, of none where a part is empty. They are private mappings of the file that nothing ever writes to
+/// (relocation-model=static).
+pub(super) fn read_only_parts() -> [(usize, usize); 4] {
+    unsafe extern "C" {
+        // Made by the linker: where the program's file begins in memory.
+        static __executable_start: u8;
+    }
+    let mut parts = [(0, 0); 4];
+    // SAFETY: a static program at a fixed address is mapped with its headers, the file's first bytes, and they tell
+    // where the table is that the kernel has read, and how long it is.
+    let headers = unsafe {
+        let header = (&raw const __executable_start).cast::<libc::Elf64_Ehdr>();
+        let table = header.byte_add((*header).e_phoff as usize).cast::<libc::Elf64_Phdr>();
+        std::slice::from_raw_parts(table, (*header).e_phnum.into())
+    };
+    let loaded = headers.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0);
+    for (part, header) in parts.iter_mut().zip(loaded) {
+        *part = (header.p_vaddr as usize & !(PAGE - 1), header.p_memsz as usize);
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -108,23 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_untouched_mappings_of_files_are_found() {
-        let text = "\
-55000-56000 r--p 00000000 fe:00 42 /usr/bin/wharf\nRss: 4 kB\nAnonymous:             0 kB\nVmFlags: rd\n\
-56000-58000 r-xp 00001000 fe:00 42 /usr/bin/wharf\nAnonymous:             0 kB\n\
-58000-59000 r--p 00003000 fe:00 42 /usr/bin/wharf\nAnonymous:             4 kB\n\
-59000-5a000 rw-p 00004000 fe:00 42 /usr/bin/wharf\nAnonymous:             0 kB\n\
-5a000-5b000 r-xp 00000000 00:00 0 [vdso]\nAnonymous:             0 kB\n";
-        let expected =
-            [FileMapping { start: 0x55000, end: 0x56000 }, FileMapping { start: 0x56000, end: 0x58000 }];
-        assert_eq!(parse(text), expected);
-    }
-
-    #[test]
     fn a_program_goes_on_without_its_pages() {
-        for mapping in file_mappings().unwrap() {
-            forget_file_pages(&mapping).unwrap();
-        }
+        assert!(read_only_parts().iter().any(|(start, length)| {
+            let code = give_back_file as fn() as usize;
+            (*start..start + length).contains(&code)
+        }));
+        give_back_file();
         give_back();
         assert_eq!("still here".len(), 10);
     }

@@ -1,5 +1,5 @@
 //! Waiting with as little memory as possible.
-use super::heap;
+use super::heap::{PAGE, give_back_stack, read_only_parts};
 use super::itself::checked;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -13,11 +13,9 @@ use syscalls::raw::{syscall3, syscall4};
 /// The kernel's.
 #[inline(never)]
 pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    /// The kernel refuses what is not a multiple of its pages, where those are larger.
-    const PAGE: usize = 4096;
     let forget = libc::MADV_DONTNEED as usize;
     let (madvise, accept4) = (libc::SYS_madvise as usize, libc::SYS_accept4 as usize);
-    heap::give_back_stack();
+    give_back_stack();
     // The kernel maps all that it holds together of a file where a page of it is used, up to the bounds of a mapping: these
     // two pages, which hold this function, become one of their own by an advice that the others do not have.
     let own = accept as fn(BorrowedFd<'_>) -> Result<OwnedFd, Errno> as usize & !(PAGE - 1);
@@ -30,9 +28,8 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         while part < read_only.len() {
             let (start, length) = read_only[part];
             part += 1;
-            // SAFETY: code and constants are a private mapping of the program's file that nothing ever writes to
-            // (relocation-model=static), so what is dropped is read back unchanged.
-            unsafe { syscall3(madvise, start & !(PAGE - 1), length, forget) };
+            // SAFETY: as `read_only_parts` says, what is dropped is read back unchanged.
+            unsafe { syscall3(madvise, start, length, forget) };
         }
         let flags = libc::SOCK_CLOEXEC as usize;
         // SAFETY: null pointers say that the peer's address is not wanted.
@@ -44,26 +41,4 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
             Err(errno) => return Err(errno),
         }
     }
-}
-
-/// Where code and constants of the program are in memory, by its file's program headers (elf(5)): address and length, of
-/// none where a part is empty.
-fn read_only_parts() -> [(usize, usize); 4] {
-    unsafe extern "C" {
-        // Made by the linker: where the program's file begins in memory.
-        static __executable_start: u8;
-    }
-    let mut parts = [(0, 0); 4];
-    // SAFETY: a static program at a fixed address is mapped with its headers, the file's first bytes, and they tell
-    // where the table is that the kernel has read, and how long it is.
-    let headers = unsafe {
-        let header = (&raw const __executable_start).cast::<libc::Elf64_Ehdr>();
-        let table = header.byte_add((*header).e_phoff as usize).cast::<libc::Elf64_Phdr>();
-        std::slice::from_raw_parts(table, (*header).e_phnum.into())
-    };
-    let loaded = headers.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0);
-    for (part, header) in parts.iter_mut().zip(loaded) {
-        *part = (header.p_vaddr as usize, header.p_memsz as usize);
-    }
-    parts
 }

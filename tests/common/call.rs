@@ -221,7 +221,6 @@ impl Running {
     }
 
     /// The same by number, for those without a name.
-    #[allow(dead_code)]
     pub(crate) fn signal_number(&self, signal: i32) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("pid"));
         wharf::sys::signal::send(pid, signal).expect("signal the program");

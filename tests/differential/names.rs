@@ -118,5 +118,7 @@ fn a_name_longer_than_a_file_system_takes_is_told() {
     require_tools!("umoci");
     let image = Image::new("toolong").layer([Entry::file("x".repeat(256), "1")]);
     image.refused_by_umoci();
-    image.refused_by_wharf(&["xxx", "name too long"]);
+    // The C library's words.
+    let reason = if cfg!(target_env = "musl") { "Filename too long" } else { "File name too long" };
+    image.refused_by_wharf(&["xxx", reason]);
 }

@@ -415,10 +415,7 @@ fn rest() {
     heap::give_back();
     arena::give_back();
     heap::give_back_stack();
-    for mapping in heap::file_mappings().unwrap_or_default() {
-        // A page that stays costs a little memory and nothing else.
-        let _ = heap::forget_file_pages(&mapping);
-    }
+    heap::give_back_file();
 }
 
 /// Signals by which a machine or a user asks a process to end.
