@@ -102,13 +102,18 @@ impl Rules {
             Instruction::load_word(Self::MINOR, Self::CONTEXT, 8),
         ];
         let mut tree = DeviceTree::default();
-        for rule in self.0.iter().rev() {
+        let mut rules = self.0.iter().rev().peekable();
+        while let Some(rule) = rules.next() {
             if rule.allows_whole_device() {
                 tree.add(rule);
                 continue;
             }
+            if rule.matches_everything() && !rule.allow {
+                // As what comes to the end.
+                break;
+            }
             std::mem::take(&mut tree).append(&mut program);
-            rule.append(&mut program);
+            rule.with_twin(rules.next_if(|next| rule.is_twin_of(next))).append(&mut program);
             if rule.matches_everything() {
                 break;
             }
@@ -170,6 +175,19 @@ impl Rule {
     /// Whether it allows every access to devices of one kind, so that no other rule matters to those.
     fn allows_whole_device(&self) -> bool {
         self.allow && self.access == ALL && self.kind != Kind::Any
+    }
+
+    /// Whether the two say the same, one of block devices and the other of character devices.
+    fn is_twin_of(&self, other: &Self) -> bool {
+        self.kind != Kind::Any
+            && other.kind != Kind::Any
+            && self.kind != other.kind
+            && Self { kind: self.kind, ..*other } == *self
+    }
+
+    /// This rule, of every kind of device where a twin says the same of the other.
+    fn with_twin(&self, twin: Option<&Self>) -> Self {
+        Self { kind: if twin.is_some() { Kind::Any } else { self.kind }, ..*self }
     }
 
     /// A test for each condition that jumps over the rule when it fails, then the verdict.
@@ -331,7 +349,7 @@ mod tests {
     #[test]
     fn the_program_of_a_usual_config_is_short() {
         let program = rules(r#"[{"allow":false,"access":"rwm"}]"#).program();
-        assert!(program.len() <= 44, "{} instructions", program.len());
+        assert!(program.len() <= 32, "{} instructions", program.len());
     }
 
     #[test]

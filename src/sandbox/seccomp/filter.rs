@@ -8,7 +8,7 @@ use libc::{
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
 };
-use std::collections::HashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// What the kernel does with a call: a `SECCOMP_RET_*` value with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,7 +204,7 @@ fn condition(argument: u32, arg: &LinuxSeccompArg) -> Condition {
 struct Index<'a> {
     entries: &'a [Entry<'a>],
     /// By name, the first of its mentions.
-    first: HashMap<&'a str, usize>,
+    first: FxHashMap<&'a str, usize>,
     /// The entry, and the next mention of the same name.
     mentions: Vec<(usize, Option<usize>)>,
 }
@@ -212,8 +212,8 @@ struct Index<'a> {
 impl<'a> Index<'a> {
     fn new(entries: &'a [Entry<'a>]) -> Self {
         let count = entries.iter().map(|entry| entry.names.len()).sum();
-        let mut index =
-            Self { entries, first: HashMap::with_capacity(count), mentions: Vec::with_capacity(count) };
+        let first = FxHashMap::with_capacity_and_hasher(count, FxBuildHasher);
+        let mut index = Self { entries, first, mentions: Vec::with_capacity(count) };
         // Backwards, so that each mention comes before those found earlier.
         for (number, entry) in entries.iter().enumerate().rev() {
             for name in entry.names {

@@ -8,8 +8,8 @@ use super::Error;
 use super::arch::X32_BIT;
 use super::assembler::{Assembler, Jump, Label};
 use super::filter::{Action, Condition, Filter, Rule, Table, Test, Verdict};
+use rustc_hash::FxHashMap;
 use seccompiler::sock_filter;
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// `BPF_MAXINSNS` of linux/bpf_common.h.
@@ -20,37 +20,7 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// Calls that services live on, sorted, and how much nearer to the root of the tree they belong.
-const HOT_CALLS: [&str; 28] = [
-    "clock_gettime",
-    "close",
-    "epoll_ctl",
-    "epoll_pwait",
-    "epoll_wait",
-    "fstat",
-    "futex",
-    "lseek",
-    "madvise",
-    "mmap",
-    "mprotect",
-    "munmap",
-    "newfstatat",
-    "openat",
-    "poll",
-    "ppoll",
-    "pread64",
-    "pwrite64",
-    "read",
-    "readv",
-    "recvfrom",
-    "recvmsg",
-    "rt_sigprocmask",
-    "sendmsg",
-    "sendto",
-    "statx",
-    "write",
-    "writev",
-];
+/// How much nearer to the root of the tree calls belong that services live on.
 const HOT_WEIGHT: u32 = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +39,7 @@ struct Range<'a> {
 
 pub(super) fn assemble(filter: &Filter) -> Result<Vec<sock_filter>, Error> {
     let mut writer =
-        Writer { assembler: Assembler::default(), default: filter.default, blocks: HashMap::new() };
+        Writer { assembler: Assembler::default(), default: filter.default, blocks: FxHashMap::default() };
     let mut start = Label::Return(Action::FOREIGN);
     for tables in filter.tables.chunk_by(|a, b| a.architecture.audit() == b.architecture.audit()).rev() {
         let ranges = ranges(filter, tables);
@@ -96,7 +66,7 @@ fn ranges<'a>(filter: &Filter, tables: &'a [Table]) -> Vec<Range<'a>> {
     let mut ranges = Ranges(Vec::new());
     let mut next = Some(0);
     for table in tables {
-        let hot = hot_numbers(table);
+        let hot = table.architecture.hot_numbers();
         for (first, last, action) in unlisted(filter, table) {
             let mut from = first;
             for (number, verdict) in table.between(first, last) {
@@ -144,20 +114,6 @@ fn unlisted(filter: &Filter, table: &Table) -> Vec<(u32, u32, Action)> {
     segments
 }
 
-fn hot_numbers(table: &Table) -> Vec<u32> {
-    // A process that uses a sub-architecture can wait the two instructions longer.
-    if table.architecture.is_32_bit() {
-        return Vec::new();
-    }
-    let mut numbers = Vec::with_capacity(HOT_CALLS.len());
-    table.architecture.for_each_call(|name, number| {
-        if HOT_CALLS.binary_search(&name).is_ok() {
-            numbers.push(number);
-        }
-    });
-    numbers
-}
-
 struct Ranges<'a>(Vec<Range<'a>>);
 
 impl<'a> Ranges<'a> {
@@ -190,7 +146,7 @@ struct Writer<'a> {
     assembler: Assembler,
     default: Action,
     /// Blocks of comparisons written already: architectures share them.
-    blocks: HashMap<&'a [Rule], Label>,
+    blocks: FxHashMap<&'a [Rule], Label>,
 }
 
 impl<'a> Writer<'a> {
@@ -295,12 +251,4 @@ fn middle(ranges: &[Range<'_>]) -> usize {
         best = best.min((below.abs_diff(total - below), index + 1));
     }
     best.1
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn hot_calls_are_sorted() {
-        assert!(super::HOT_CALLS.is_sorted());
-    }
 }
