@@ -165,5 +165,13 @@ fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
     let (wharf, oci) = (env!("CARGO_BIN_EXE_wharf"), env!("CARGO_BIN_EXE_wharf-oci"));
     assert_eq!(status(wharf, &["rm", "nosuch"], false), Some(125));
     assert_eq!(status(oci, &["state", "nosuch"], false), Some(1));
-    assert_eq!(status(oci, &["features"], true), Some(1));
+    assert_eq!(status(wharf, &["--help"], true), Some(125));
+    for arguments in [&["features"][..], &["--help"], &["--version"], &["run", "--help"]] {
+        assert_eq!(status(oci, arguments, true), Some(1), "{arguments:?}");
+    }
+    let told = std::process::Command::new(oci).arg("features").stdout(full()).output().unwrap().stderr;
+    assert_eq!(
+        String::from_utf8(told).unwrap().trim_end(),
+        "wharf-oci: write to standard output: No space left on device (os error 28)"
+    );
 }

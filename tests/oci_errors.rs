@@ -118,6 +118,11 @@ fn options_that_are_not_supported_are_errors() {
     for rootless in ["--rootless=false", "--rootless=true", "--rootless=auto"] {
         run(&[rootless], &[]).ok();
     }
+    let unknown = |command: &str| scratch.oci([command, "--nonsense", &id]).fails_with(&["--nonsense"]).code;
+    assert_eq!((unknown("exec"), unknown("state")), (Some(255), Some(1)));
+    scratch.oci(["run", "--detach", "--bundle", scratch.bundle(&["/bin/sleep", "100"]).arg(), &id]).ok();
+    scratch.oci(["exec", &id, ""]).fails_with(&["the command to execute is empty"]);
+    scratch.oci(["delete", "--force", &id]).ok();
     scratch.oci(["kill", &id, "NOPE"]).fails_with(&["unknown signal \"NOPE\""]);
 }
 

@@ -1,5 +1,7 @@
 //! Argument parsing and printing, and nothing else: [`service`] for `wharf`, [`oci`] for `wharf-oci`, and
 //! [`terminal`] for both.
+use anyhow::Context as _;
+use std::io::{ErrorKind, Write as _};
 
 /// A line on standard error, in one piece. One that cannot be written is no reason to panic: the exit status tells too.
 macro_rules! tell {
@@ -11,11 +13,20 @@ macro_rules! tell {
 
 /// Text on standard output, as it is. Returns the error of a write that fails.
 macro_rules! show {
-    ($($words:tt)*) => {{
-        use std::io::Write as _;
-        let mut out = std::io::stdout().lock();
-        out.write_all(format!($($words)*).as_bytes()).and_then(|()| out.flush())
-    }};
+    ($($words:tt)*) => { crate::cli::show(&format!($($words)*)) };
+}
+
+fn show(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of a write to standard output. A reader that has gone away is no failure of ours.
+fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
+        _ => Ok(()),
+    }
 }
 
 pub mod oci;

@@ -2,6 +2,7 @@
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
+use std::io::Write as _;
 
 /// Reads the arguments of a program, the first of which is its name. Commands are described to the parser when they are
 /// chosen (`#[command(defer = true)]`), for to describe all takes longer than everything else that is done with arguments;
@@ -17,13 +18,18 @@ pub(super) fn parse<C: Parser>(arguments: &[OsString]) -> Result<C, clap::Error>
     })
 }
 
+/// The command that the arguments name, whatever is wrong with them.
+pub(super) fn command<C: Parser>(arguments: &[OsString]) -> Option<String> {
+    let matches = C::command().ignore_errors(true).try_get_matches_from(arguments).ok()?;
+    matches.subcommand_name().map(str::to_owned)
+}
+
 /// Prints help and version to standard output, and what was wrong with the arguments as one line on
 /// standard error. True when nothing was wrong.
 pub(super) fn print(program: &str, error: &clap::Error) -> bool {
     if !error.use_stderr() {
-        // A reader that has gone away is no failure of ours.
-        let _ = error.print();
-        return true;
+        let written = crate::cli::written(error.print().and_then(|()| std::io::stdout().flush()));
+        return written.map_err(|error| tell!("{program}: {error:#}")).is_ok();
     }
     let text = error.to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -91,6 +91,14 @@ fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
 
 /// Parses JSON at full speed, and once more to find the path when something is wrong with it.
 pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &[u8]) -> Result<T, Error> {
+    let refuse = |reason: &str| {
+        Err(Error::Config { file: file.to_owned(), path: String::new(), reason: reason.to_owned() })
+    };
+    match text.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(_) => return refuse("is no JSON object"),
+        None => return refuse("is empty; a JSON object is expected"),
+    }
     let plain = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -205,6 +213,14 @@ mod tests {
     fn text_that_is_no_json_is_named_by_line_and_column() {
         assert!(message("{").starts_with("config.json: "), "{}", message("{"));
         assert!(message("{").contains("line 1 column"), "{}", message("{"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_as_a_whole() {
+        assert_eq!(message(" \n"), "config.json: is empty; a JSON object is expected");
+        for text in ["[[[", "[]", "1", "\u{feff}{}"] {
+            assert_eq!(message(text), "config.json: is no JSON object");
+        }
     }
 
     #[test]

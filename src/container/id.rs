@@ -13,6 +13,9 @@ pub struct ContainerId(String);
 /// `NAME_MAX`: the id names a directory.
 const LONGEST: usize = 255;
 
+/// How much an error shows of a text that is no id, in characters.
+const SHOWN: usize = 64;
+
 impl ContainerId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
@@ -24,7 +27,11 @@ impl FromStr for ContainerId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |reason| Err(Error::InvalidId { id: text.to_owned(), reason });
+        let shown = match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        };
+        let refuse = |reason| Err(Error::InvalidId { id: shown, reason });
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
         match text {
             "" => refuse("it is empty"),

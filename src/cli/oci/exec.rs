@@ -146,6 +146,9 @@ impl Exec {
         if self.command.is_empty() {
             bail!("exec needs a command, or --process");
         }
+        if self.command[0].is_empty() {
+            bail!("the command to execute is empty; name a program");
+        }
         let spec = container.config()?;
         let mut process = spec.process().clone().context("the container's config has no process")?;
         self.change(&mut process)?;

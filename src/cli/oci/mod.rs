@@ -80,16 +80,18 @@ pub const SEALED: [&CStr; 4] = [c"create", c"exec", c"restore", c"run"];
 
 /// Parses the process's arguments, runs the command and returns its exit status.
 pub fn main() -> u8 {
-    let cli: Cli = match usage::parse(&entry::arguments()) {
+    let arguments = entry::arguments();
+    let cli: Cli = match usage::parse(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return if usage::print("wharf-oci", &error) { 0 } else { 1 },
+        Err(error) if usage::print("wharf-oci", &error) => return 0,
+        Err(_) => return failure_status(usage::command::<Cli>(&arguments).as_deref() == Some("exec")),
     };
     let context = Context::new(cli.global);
     match cli.command.run(&context) {
         Ok(status) => status,
         Err(error) => {
             context.log.error(&error);
-            cli.command.failure_status()
+            failure_status(matches!(cli.command, Command::Exec(_)))
         }
     }
 }
@@ -117,11 +119,11 @@ impl Command {
             Self::Update(command) => command.run(context),
         }
     }
+}
 
-    /// 255 keeps a failed `exec` apart from most statuses of the program itself, as with runc.
-    fn failure_status(&self) -> u8 {
-        if matches!(self, Self::Exec(_)) { 255 } else { 1 }
-    }
+/// 255 keeps a failed `exec` apart from most statuses of the program itself, as with runc.
+fn failure_status(of_exec: bool) -> u8 {
+    if of_exec { 255 } else { 1 }
 }
 
 #[cfg(test)]

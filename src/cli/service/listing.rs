@@ -5,7 +5,6 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::Write as _;
 use std::time::Duration;
 
 /// Prints rows below a header, in columns.
@@ -17,23 +16,17 @@ pub(super) fn print_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Resu
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut out = std::io::stdout().lock();
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    show!("{}", table.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>())
 }
 
 /// Prints one line.
 pub(super) fn print_line(text: impl Display) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{text}")?)
+    show!("{text}\n")
 }
 
 /// Prints one JSON document.
 pub(super) fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", printable_json(&serde_json::to_string_pretty(value)?))?;
-    Ok(())
+    show!("{}\n", printable_json(&serde_json::to_string_pretty(value)?))
 }
 
 /// A time span for people, one or two units.
