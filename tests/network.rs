@@ -58,7 +58,7 @@ fn published(texts: &[&str]) -> Vec<PublishedPort> {
 }
 
 fn attach(machine: &Machine, lease: &Lease, namespace: &Namespace, ports: &[&str]) -> Result<(), Error> {
-    machine.host.run(|| network::attach(lease, namespace.fd(), &published(ports)))
+    machine.host.run(|| network::attach(lease, &published(ports))?.join(namespace.fd()))
 }
 
 /// What a test of this file needs.
@@ -341,7 +341,6 @@ fn without_nft_the_error_says_what_to_install_and_nothing_is_left() {
     require_network!();
     let (machine, store) = (Machine::new(), Store::new());
     let before = machine.snapshot();
-    let namespace = Namespace::new();
     let lease = machine.host.run(|| network::lease(&store.state(), "web")).expect("lease");
     let error = machine.host.run(|| {
         use nix::mount::{MsFlags, mount};
@@ -350,7 +349,7 @@ fn without_nft_the_error_says_what_to_install_and_nothing_is_left() {
             .expect("private");
         mount(Some("none"), "/usr/sbin", Some("tmpfs"), MsFlags::empty(), None::<&str>)
             .expect("hide /usr/sbin");
-        network::attach(&lease, namespace.fd(), &[]).expect_err("no nft").to_string()
+        network::attach(&lease, &[]).expect_err("no nft").to_string()
     });
     assert_eq!(
         error,
@@ -448,7 +447,7 @@ fn victim() {
     let ports = published(&["8080:80"]);
     loop {
         let lease = network::lease(Path::new(state), "web").expect("lease");
-        network::attach(&lease, namespace.fd(), &ports).expect("attach");
+        network::attach(&lease, &ports).expect("attach").join(namespace.fd()).expect("join");
         network::detach(&lease).expect("detach");
         network::release(Path::new(state), "web").expect("release");
     }

@@ -4,14 +4,27 @@
 mod common;
 
 use common::{Call, Scratch, eventually, program_exists, require};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 
 /// The call, and all that it starts, on a kernel without these system calls.
+fn without(call: Call, missing: &[i64]) -> Call {
+    answering(call, missing.iter().map(|number| (*number, Vec::new())).collect())
+}
+
+/// As [`without`], of one system call, and that with this first argument alone.
+fn without_one(call: Call, number: i64, first: u64) -> Call {
+    let is_meant =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, first).expect("a condition");
+    answering(call, BTreeMap::from([(number, vec![SeccompRule::new(vec![is_meant]).expect("a rule")])]))
+}
+
 #[allow(unsafe_code)]
-fn without(mut call: Call, missing: &[i64]) -> Call {
-    let rules: BTreeMap<i64, Vec<_>> = missing.iter().map(|number| (*number, Vec::new())).collect();
+fn answering(mut call: Call, rules: BTreeMap<i64, Vec<SeccompRule>>) -> Call {
     let architecture = TargetArch::try_from(std::env::consts::ARCH).expect("a known architecture");
     let answer = SeccompAction::Errno(libc::ENOSYS as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture).expect("a filter");
@@ -38,6 +51,29 @@ fn a_container_runs_without_what_has_a_fallback() {
         let outcome = without(scratch.oci(["run", "--bundle", bundle.arg(), &id]), missing).outcome();
         assert_eq!(outcome.text(), "ran", "without {name}: {outcome}");
     }
+    for (name, number, first) in [
+        ("PR_SET_MM", libc::SYS_prctl, libc::PR_SET_MM as u64),
+        ("CLONE_NEWNET of unshare", libc::SYS_unshare, libc::CLONE_NEWNET as u64),
+    ] {
+        let id = scratch.name(&name.replace(' ', "-"));
+        let outcome =
+            without_one(scratch.oci(["run", "--bundle", bundle.arg(), &id]), number, first).outcome();
+        assert_eq!(outcome.text(), "ran", "without {name}: {outcome}");
+    }
+}
+
+/// Sealed by a second execution, as it is where a process cannot change what its executable is.
+#[test]
+fn a_runtime_that_cannot_be_sealed_in_place_is_sealed_all_the_same() {
+    common::require_root!();
+    let scratch = Scratch::new("resealed");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let id = scratch.name("waits");
+    let create = scratch.oci(["create", "--bundle", bundle.arg(), &id]);
+    without_one(create, libc::SYS_prctl, libc::PR_SET_MM as u64).ok();
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].as_i64().unwrap();
+    assert!(common::is_on_read_only_mount(format!("/proc/{pid}/exe").as_ref()));
+    scratch.oci(["delete", "--force", &id]).ok();
 }
 
 #[test]

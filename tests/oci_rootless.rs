@@ -205,7 +205,7 @@ fn root_of_a_user_namespace_runs_containers_with_and_without_another() {
     require_root!();
     let scratch = Scratch::new("rlns");
     let user = User::new(&scratch);
-    let script = "id -u; cat /proc/self/uid_map; ls /dev/null /dev/tty; readlink /proc/self/ns/user";
+    let script = "id -u; cat /proc/self/uid_map; ls /dev/null /dev/tty; readlink /proc/self/ns/net";
     let mut with = user.bundle(&["/bin/sh", "-c", script]);
     with.edit(|spec| {
         // The ids of the namespace that the caller is root of.
@@ -217,8 +217,12 @@ fn root_of_a_user_namespace_runs_containers_with_and_without_another() {
         let linux = spec["linux"].as_object_mut().unwrap();
         linux.remove("uidMappings");
         linux.remove("gidMappings");
-        linux["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "user");
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "user");
+        // Who may make one may not return to the host's.
+        namespaces.push(json!({"type": "network"}));
     });
+    let hosts = std::fs::read_link("/proc/self/ns/net").unwrap();
     let uid = user.uid.to_string();
     for how in ["-Urm", "-Ur"] {
         for (bundle, outer) in [(&with, "0"), (&without, uid.as_str())] {
@@ -226,6 +230,7 @@ fn root_of_a_user_namespace_runs_containers_with_and_without_another() {
             let outcome = user.call(run).ok();
             let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
             assert_eq!(words[..6], ["0", "0", outer, "1", "/dev/null", "/dev/tty"], "{how}: {outcome}");
+            assert_eq!(words[6] == hosts.to_str().unwrap(), outer == "0", "{how}: {outcome}");
         }
         // Its life within one such namespace, where what was created is entered.
         let script = "\"$0\" run -d -b \"$1\" held && \"$0\" exec held id -u && \"$0\" ps held | wc -l && \

@@ -23,7 +23,7 @@ use super::record::{Phase, Record};
 use super::start::Starter;
 use super::state::State;
 use super::{Child, Container, ContainerId, CreateOptions, Error, Status, connect_socket, resctrl, socket};
-use crate::sandbox::{self, Inputs, Plan, Rootfs, Start};
+use crate::sandbox::{self, Inputs, NetworkAhead, Plan, Rootfs, Start};
 use oci_spec::runtime::{Hooks, Spec};
 use rustix::io::Errno;
 use rustix::net::SocketType;
@@ -34,7 +34,6 @@ use std::path::Path;
 #[derive(Debug)]
 struct Prepared {
     draft: Draft,
-    hooks: Option<Hooks>,
     plan: Plan,
     /// On which others start it.
     start_socket: Option<OwnedFd>,
@@ -46,18 +45,18 @@ pub(super) fn create(
     state_root: &Path,
     id: &ContainerId,
     bundle: &Path,
-    spec: Spec,
-    options: CreateOptions,
+    spec: &Spec,
+    mut options: CreateOptions,
 ) -> Result<(Container, Child), Error> {
-    let mut prepared = prepare(id, bundle, &spec, options)?;
-    drop(spec);
+    let network = options.network.take().or_else(|| sandbox::network_ahead(spec));
+    let mut prepared = prepare(id, bundle, spec, options)?;
     let directory = StateDirectory::create(state_root, id)?;
-    let lock = directory.claim()?;
+    let lock = prepared.draft.record.claim(&directory)?;
     let mut making = Making::new(&directory);
-    let connection = match make(&mut making, &mut prepared) {
+    let connection = match make(&mut making, &mut prepared, spec, network) {
         Ok(connection) => connection,
         Err(error) => {
-            making.undo(&prepared.draft.record, prepared.hooks.as_ref());
+            making.undo(&prepared.draft.record, spec.hooks().as_ref());
             return Err(error);
         }
     };
@@ -108,7 +107,7 @@ fn prepare(id: &ContainerId, bundle: &Path, spec: &Spec, options: CreateOptions)
     let mut plan = Plan::compile(spec, inputs, &draft.hierarchies)?;
     plan.check_rights()?;
     plan.write_pid_to(draft.record.resctrl.as_ref().map(resctrl::Record::task_files).unwrap_or_default());
-    Ok(Prepared { draft, hooks: spec.hooks().clone(), plan, start_socket, awaited })
+    Ok(Prepared { draft, plan, start_socket, awaited })
 }
 
 /// The socket that gets the terminal's master: one that is connected already, or that at the path.
@@ -125,7 +124,12 @@ pub(super) fn connect_console(
     }
 }
 
-fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Error> {
+fn make(
+    making: &mut Making<'_>,
+    prepared: &mut Prepared,
+    spec: &Spec,
+    network: Option<NetworkAhead>,
+) -> Result<OwnedFd, Error> {
     making.lay(&prepared.draft)?;
     let directory = making.directory;
     if let Some(socket) = &prepared.start_socket {
@@ -137,8 +141,8 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Err
         })?;
     }
     let Prepared { draft, plan, awaited, .. } = prepared;
-    let (init, mut rest) = sandbox::begin(plan, making.cgroup.as_ref(), |init| {
-        making.furnish(draft)?;
+    let (init, mut rest) = sandbox::begin(plan, making.cgroup.as_ref(), network, |init| {
+        making.furnish(draft, spec)?;
         draft.record.process = Some(foundation::identity(init)?);
         // From here on `delete --force` finds the process.
         if *awaited { Ok(()) } else { draft.record.write(directory) }
@@ -149,7 +153,7 @@ fn make(making: &mut Making<'_>, prepared: &mut Prepared) -> Result<OwnedFd, Err
     }
     rest.settle(plan, init)?;
     let record = &mut prepared.draft.record;
-    run_hooks(making, record, prepared.hooks.as_ref(), &HOOKS)?;
+    run_hooks(making, record, spec.hooks().as_ref(), &HOOKS)?;
     let connection = rest.finish(&prepared.plan)?;
     record.phase = Phase::Created;
     record.write(directory)?;

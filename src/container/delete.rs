@@ -36,9 +36,13 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
     if let Some(groups) = &record.resctrl {
         groups.remove()?;
     }
-    let state = State::new(&record, Status::Stopped).to_json();
-    let failures =
-        hooks::run_all(record.hooks.as_ref(), Kind::Poststop, &state, Place::Runtime(&record.bundle));
+    let failures = match &record.hooks {
+        Some(hooks) => {
+            let state = State::new(&record, Status::Stopped).to_json();
+            hooks::run_all(Some(hooks), Kind::Poststop, &state, Place::Runtime(&record.bundle))
+        }
+        None => Vec::new(),
+    };
     container.directory.remove()?;
     // There is nothing left to lock.
     lock.keep();

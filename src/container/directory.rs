@@ -8,7 +8,7 @@
 //!
 //! Files are replaced atomically, so readers need no lock. The directory itself carries the lock.
 use super::{ContainerId, Error, lock::Lock};
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -47,14 +47,22 @@ impl StateDirectory {
         }
     }
 
-    /// Takes the directory and its lock for a new container, also one without a state file, which a
+    /// Takes the directory and its lock for a new container with this state, also a directory without one, which a
     /// killed `create` or `delete` left. Of several that come at once, one gets it.
-    pub(super) fn claim(&self) -> Result<Lock<'_>, Error> {
+    pub(super) fn claim(&self, state: &[u8]) -> Result<Lock<'_>, Error> {
         let exists = || Error::Exists(self.id.to_string());
         let lock = Lock::acquire(self.fd()).map_err(self.error("lock"))?.ok_or_else(exists)?;
+        let placed =
+            self.write(NEW_STATE_FILE, state).and_then(|()| self.rename_state(RenameFlags::NOREPLACE));
+        if placed.is_ok() {
+            return Ok(lock);
+        }
         if self.read_state()?.is_some() {
+            self.remove_file(NEW_STATE_FILE)?;
             return Err(exists());
         }
+        // An empty one is in the way, or the file system does not know the flag.
+        self.replace_state(state).inspect_err(|_| drop(self.remove()))?;
         Ok(lock)
     }
 
@@ -142,7 +150,11 @@ impl StateDirectory {
     /// Replaces the state file: whoever reads it sees the old or the new contents.
     pub(super) fn replace_state(&self, contents: &[u8]) -> Result<(), Error> {
         self.write(NEW_STATE_FILE, contents)?;
-        let renamed = fs::renameat(&self.fd, NEW_STATE_FILE, &self.fd, STATE_FILE);
+        self.rename_state(RenameFlags::empty())
+    }
+
+    fn rename_state(&self, flags: RenameFlags) -> Result<(), Error> {
+        let renamed = fs::renameat_with(&self.fd, NEW_STATE_FILE, &self.fd, STATE_FILE, flags);
         renamed.map_err(state_error("rename a new file to", &self.path_of(STATE_FILE)))
     }
 
@@ -230,10 +242,11 @@ mod tests {
         let directory = StateDirectory::create(&root, &id("web")).expect("created");
         let mode = std::fs::metadata(root.join("web")).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        drop(directory.claim().expect("new"));
-        directory.replace_state(b"{}").expect("written");
+        drop(directory.claim(b"{}").expect("new"));
         let again = StateDirectory::create(&root, &id("web")).expect("opened");
-        assert!(matches!(again.claim(), Err(Error::Exists(_))));
+        assert!(matches!(again.claim(b"[]"), Err(Error::Exists(_))));
+        assert_eq!(again.read_state().expect("read").as_deref(), Some(&b"{}"[..]));
+        assert!(!root.join("web").join(NEW_STATE_FILE).exists());
         assert!(!again.is_gone().expect("fstat"));
         directory.remove().expect("removed");
         assert!(again.is_gone().expect("fstat"));
@@ -245,11 +258,12 @@ mod tests {
     fn what_a_killed_create_left_is_taken_over() {
         let scratch = tempfile::tempdir().expect("tempdir");
         let first = StateDirectory::create(scratch.path(), &id("web")).expect("created");
-        drop(first.claim().expect("new"));
+        first.write(NEW_STATE_FILE, b"{\"ociV").expect("as one leaves it that is killed as it writes");
         let second = StateDirectory::create(scratch.path(), &id("web")).expect("opened");
-        drop(second.claim().expect("without a record"));
+        drop(second.claim(b"{}").expect("without a record"));
         second.write(STATE_FILE, b"").expect("as a power failure leaves it");
-        assert!(second.claim().is_ok());
+        drop(second.claim(b"{}").expect("with an empty record"));
+        assert_eq!(second.read_state().expect("read").as_deref(), Some(&b"{}"[..]));
     }
 
     #[test]

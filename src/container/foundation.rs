@@ -23,8 +23,6 @@ pub(super) struct Draft {
     pub(super) hierarchies: Hierarchies,
     /// Those in which a cgroup is made, where that is not all of them.
     usable: Option<Hierarchies>,
-    /// The spec as text, for `exec`.
-    config: Vec<u8>,
     resources: Resources,
     resctrl: Option<Groups>,
     pub(super) cgroup_path: CgroupPath,
@@ -73,8 +71,7 @@ impl Draft {
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
         let resctrl = rdt.map(|rdt| Groups::compile(rdt, id)).transpose()?;
         record.resctrl = resctrl.as_ref().map(|groups| groups.record.clone());
-        let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
-        Ok(Self { record, hierarchies, usable, config, resources, resctrl, cgroup_path })
+        Ok(Self { record, hierarchies, usable, resources, resctrl, cgroup_path })
     }
 
     /// The cgroup to come, as `plan` shows it.
@@ -145,9 +142,8 @@ impl<'a> Making<'a> {
         Self { directory, cgroup: None, init: None }
     }
 
-    /// Writes the record, and makes the cgroup with its limits: what the first process is born into.
+    /// Makes the cgroup with its limits: what the first process is born into.
     pub(super) fn lay(&mut self, draft: &Draft) -> Result<(), Error> {
-        draft.record.write(self.directory)?;
         let hierarchies = draft.usable.as_ref().unwrap_or(&draft.hierarchies);
         self.cgroup = Some(Cgroup::create(hierarchies, &draft.cgroup_path, &draft.resources)?);
         if let Some(groups) = &draft.resctrl {
@@ -157,11 +153,13 @@ impl<'a> Making<'a> {
     }
 
     /// What must be there before any program of the container's runs, and may be made beside its first process.
-    pub(super) fn furnish(&self, draft: &Draft) -> Result<(), Error> {
+    pub(super) fn furnish(&self, draft: &Draft, spec: &Spec) -> Result<(), Error> {
         if let Some(cgroup) = &self.cgroup {
             cgroup.finish(&draft.resources)?;
         }
-        self.directory.write(CONFIG_FILE, &draft.config)
+        // For `exec`.
+        let config = serde_json::to_vec(spec).map_err(|error| Error::config("", error.to_string()))?;
+        self.directory.write(CONFIG_FILE, &config)
     }
 
     /// Moves a process that waits, and with it all that it is going to make, into the cgroup and the class of

@@ -50,7 +50,7 @@ pub use state::State;
 pub use status::Status;
 
 use crate::cgroup::{Below, Cgroup};
-use crate::sandbox::{Rootfs, Stdio};
+use crate::sandbox::{NetworkAhead, Rootfs, Stdio};
 use directory::StateDirectory;
 use oci_spec::runtime::{LinuxIntelRdt, LinuxResources, Process, Spec};
 use record::{Phase, Record};
@@ -68,6 +68,8 @@ use std::sync::OnceLock;
 pub struct CreateOptions {
     /// A root file system as a detached mount, in place of `root.path`.
     pub rootfs: Option<Rootfs>,
+    /// The new network namespace of the config, where the caller has begun to make it ([`sandbox::network_ahead`]).
+    pub network: Option<NetworkAhead>,
     /// The standard streams.
     pub stdio: Stdio,
     /// Path of the Unix socket that receives the terminal's master.
@@ -141,7 +143,7 @@ impl Container {
         state_root: &Path,
         id: &ContainerId,
         bundle: &Path,
-        spec: Spec,
+        spec: &Spec,
         options: CreateOptions,
     ) -> Result<(Self, Child), Error> {
         create::create(state_root, id, bundle, spec, options)
@@ -274,7 +276,7 @@ impl Container {
     ///
     /// # Errors
     /// In CRIU's words, with the path of its log; the container goes on.
-    pub fn checkpoint(self, options: DumpOptions) -> Result<(), Error> {
+    pub fn checkpoint(&self, options: DumpOptions) -> Result<(), Error> {
         checkpoint::checkpoint(self, options)
     }
 
@@ -327,8 +329,8 @@ impl Container {
     ///
     /// # Errors
     /// When it is running and `force` is not set.
-    pub fn delete(self, force: bool) -> Result<Vec<Error>, Error> {
-        delete::delete(&self, force)
+    pub fn delete(&self, force: bool) -> Result<Vec<Error>, Error> {
+        delete::delete(self, force)
     }
 
     /// Removes what is left of a container that cannot be loaded any more; nothing there is no error. False

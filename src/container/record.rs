@@ -1,5 +1,6 @@
 //! What is remembered of a container: `state.json`.
 use super::directory::{STATE_FILE, StateDirectory};
+use super::lock::Lock;
 use super::status::ProcessIdentity;
 use super::{ContainerId, Error, resctrl};
 use crate::cgroup;
@@ -61,10 +62,18 @@ impl Record {
             .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })
     }
 
+    /// Takes the directory for a new container, with this record.
+    pub(super) fn claim<'a>(&self, directory: &'a StateDirectory) -> Result<Lock<'a>, Error> {
+        directory.claim(&self.text(directory)?)
+    }
+
     /// Writes the record.
     pub(super) fn write(&self, directory: &StateDirectory) -> Result<(), Error> {
-        let text = serde_json::to_vec(self)
-            .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })?;
-        directory.replace_state(&text)
+        directory.replace_state(&self.text(directory)?)
+    }
+
+    fn text(&self, directory: &StateDirectory) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(self)
+            .map_err(|source| Error::Record { path: directory.path_of(STATE_FILE), source })
     }
 }

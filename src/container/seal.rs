@@ -2,9 +2,9 @@
 //!
 //! A container can reach the file behind a runtime's process through `/proc/PID/exe`: with an entry point
 //! `#!/proc/self/exe`, or from another process while the runtime joins the container. Before any process
-//! of a container is made, the runtime therefore executes itself again from a detached read-only clone of
-//! the mount that its file is on, through which nobody can open the file for writing, whatever their
-//! capabilities. Where the kernel refuses that, a sealed copy in memory serves.
+//! of a container is made, the runtime therefore runs from a detached read-only clone of the mount that its file is on,
+//! through which nobody can open the file for writing, whatever their capabilities: `wharf-oci` goes over to it as it begins
+//! ([`crate::sys::entry`]), another program executes itself again. Where the kernel refuses that, a sealed copy in memory serves.
 //!
 //! Whether it has been done is read off `/proc/self/exe` itself: an environment variable could be forged
 //! by whoever calls us.
@@ -30,7 +30,9 @@ const SEALS: SealFlags =
 /// # Errors
 /// When neither a read-only mount nor a sealed copy can be made.
 pub fn ensure() -> Result<(), Error> {
-    if itself::is_from_read_only_mount().map_err(|errno| failed("look at it", errno))? {
+    if itself::is_from_read_only_mount()
+        .map_err(|errno| failed("look at /proc/self/exe (is /proc mounted?)", errno))?
+    {
         return Ok(());
     }
     let own = fs::open(OWN_EXECUTABLE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());

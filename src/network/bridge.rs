@@ -3,7 +3,7 @@
 //! The kernel's objects are the state: the bridge exists while it has ports, a port of it is a running
 //! instance, and the table follows from both. Every step is made only when it is missing, so that
 //! attach and detach may be repeated, and cut short by a kill at any step.
-use super::firewall::{self, Firewall, Published};
+use super::firewall::{self, Change, Firewall, Published};
 use super::link::{Link, Links, hardware_address};
 use super::namespace::{Setting, inside};
 use super::record::{Lock, Record, Store, lock_host};
@@ -20,8 +20,24 @@ const ALIAS: &str = "wharf bridge";
 /// Alias of the bridge that owes the host `net.ipv4.ip_forward=0`.
 const ALIAS_FORWARDING_WAS_OFF: &str = "wharf bridge, ip_forward was 0";
 
-/// Makes the bridge when it is missing, joins the network namespace to it and publishes the ports.
-/// Undoes itself when it fails; calling it again for the same lease is harmless.
+/// An instance on its way to the bridge: its rules are being made.
+///
+/// Others wait for it to be dropped. It may be [joined](Attachment::join) by another thread.
+#[derive(Debug)]
+#[must_use = "what has begun is finished, or detached"]
+pub struct Attachment {
+    // Dropped before the locks.
+    rules: Change,
+    links: Links,
+    lease: Lease,
+    /// Whether other instances are on the bridge.
+    has_bridge: bool,
+    host: Lock,
+    store: Store,
+}
+
+/// Begins to join an instance to the bridge and to publish its ports. Undoes itself when it fails; calling it again for
+/// the same lease is harmless. [`detach`] undoes what it has begun.
 ///
 /// A bridged instance needs `net.ipv4.ip_forward=1` on the host: it is set when it is off, and set
 /// back when the last bridge of any store goes. A host firewall that drops forwarded packets by policy
@@ -32,7 +48,7 @@ const ALIAS_FORWARDING_WAS_OFF: &str = "wharf bridge, ip_forward was 0";
 ///
 /// # Errors
 /// Names the step.
-pub fn attach(lease: &Lease, namespace: BorrowedFd<'_>, ports: &[PublishedPort]) -> Result<(), Error> {
+pub fn attach(lease: &Lease, ports: &[PublishedPort]) -> Result<Attachment, Error> {
     for port in ports {
         port.host_ipv4()?;
     }
@@ -40,12 +56,39 @@ pub fn attach(lease: &Lease, namespace: BorrowedFd<'_>, ports: &[PublishedPort])
     record_ports(&mut store, lease, ports)?;
     let host = lock_host()?;
     let mut links = Links::open()?;
-    let attached = join(&mut links, &host, &store.record, lease, namespace);
-    if attached.is_err() {
-        // The first error says what went wrong; what cannot be undone now, detach or the next attach undoes.
-        let _ = leave(&mut links, &host, Some(&store.record), lease);
+    let begun = standing_ports(&mut links, lease).and_then(|ports| {
+        let published = published(&ports, &lease.state, &store.record, Some(&lease.instance));
+        let subnet = lease.subnet();
+        let firewall = Firewall { table: &lease.table, bridge: &lease.bridge, subnet, published };
+        Ok((firewall.begin(&host)?, !ports.is_empty()))
+    });
+    match begun {
+        Ok((rules, has_bridge)) => {
+            Ok(Attachment { rules, links, lease: lease.clone(), has_bridge, host, store })
+        }
+        Err(error) => {
+            // The first error says what went wrong; what cannot be undone now, detach or the next attach undoes.
+            let _ = leave(&mut links, &host, Some(&store.record), lease);
+            Err(error)
+        }
     }
-    attached
+}
+
+impl Attachment {
+    /// Makes the bridge when it is missing, and joins the network namespace to it. Undoes all of the attachment when it fails.
+    ///
+    /// # Errors
+    /// Names the step.
+    pub fn join(self, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        let Self { rules, mut links, lease, has_bridge, host, store } = self;
+        let joined = join(&mut links, &lease, has_bridge, rules, namespace)
+            .and_then(|()| forget_flows(&store.record, &lease));
+        if joined.is_err() {
+            // As above.
+            let _ = leave(&mut links, &host, Some(&store.record), &lease);
+        }
+        joined
+    }
 }
 
 /// Removes the veth pair and the instance's rules; removes the bridge and the table with the last one.
@@ -83,41 +126,46 @@ fn record_ports(store: &mut Store, lease: &Lease, ports: &[PublishedPort]) -> Re
 
 fn join(
     links: &mut Links,
-    host: &Lock,
-    record: &Record,
     lease: &Lease,
+    has_bridge: bool,
+    rules: Change,
     namespace: BorrowedFd<'_>,
 ) -> Result<(), Error> {
-    let (bridge, ports) = ready_bridge(links, lease)?;
-    // Begun before the links, which are made meanwhile.
-    let published = published(&ports, &lease.state, record, Some(&lease.instance));
-    let subnet = lease.subnet();
-    let rules = Firewall { table: &lease.table, bridge: &bridge.name, subnet, published }.begin(host)?;
+    if !has_bridge {
+        make_bridge(links, lease)?;
+    }
+    let bridge = ready_bridge(links, lease)?;
     let port = ready_pair(links, lease, &bridge, namespace)?;
     Setting::of_interface("ipv6", &lease.veth, "disable_ipv6").write_if_present("1")?;
     links.join_bridge(&port, &bridge)?;
     links.set_hairpin(&port)?;
+    inside(namespace, || configure_instance(lease))?;
     // The rules before the link: no frame of the instance's passes without them.
     rules.wait()?;
-    links.set_up(&port)?;
-    inside(namespace, || configure_instance(lease))?;
+    links.set_up(&port)
+}
+
+/// UDP flows that were sent elsewhere before.
+fn forget_flows(record: &Record, lease: &Lease) -> Result<(), Error> {
     let ports = record.leases.get(&lease.instance).into_iter().flat_map(|leased| &leased.ports);
     let udp: Vec<_> =
         ports.filter(|port| port.protocol == Protocol::Udp).map(|port| port.host_port).collect();
     if udp.is_empty() { Ok(()) } else { conntrack::forget_udp(&udp) }
 }
 
-/// The bridge, up and with its address, and its ports.
-fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<(Link, Vec<Link>), Error> {
-    let existing = links.find(&lease.bridge)?;
-    let ports = existing.as_ref().map_or(Ok(Vec::new()), |bridge| links.ports(bridge))?;
+/// The ports of the bridge. One without is taken down: a crash has left it, perhaps half made and perhaps for another
+/// subnet.
+fn standing_ports(links: &mut Links, lease: &Lease) -> Result<Vec<Link>, Error> {
+    let Some(bridge) = links.find(&lease.bridge)? else { return Ok(Vec::new()) };
+    let ports = links.ports(&bridge)?;
     if ports.is_empty() {
-        // Left by a crash, perhaps half made and perhaps for another subnet.
-        if let Some(bridge) = existing {
-            take_down(links, &bridge, &lease.table)?;
-        }
-        make_bridge(links, lease)?;
+        take_down(links, &bridge, &lease.table)?;
     }
+    Ok(ports)
+}
+
+/// The bridge, up and with its address.
+fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<Link, Error> {
     let bridge = require(links, &lease.bridge)?;
     allow_forwarding(links, &bridge)?;
     // No IPv6 of the host's on the bridge: an instance must not advertise routers to it (CVE-2020-13401).
@@ -127,7 +175,7 @@ fn ready_bridge(links: &mut Links, lease: &Lease) -> Result<(Link, Vec<Link>), E
     Setting::of_interface("ipv4", &lease.bridge, "route_localnet").write("1")?;
     links.add_address(&bridge, lease.gateway, lease.prefix)?;
     links.set_up(&bridge)?;
-    Ok((bridge, ports))
+    Ok(bridge)
 }
 
 fn make_bridge(links: &mut Links, lease: &Lease) -> Result<(), Error> {
@@ -179,7 +227,7 @@ fn require(links: &mut Links, name: &str) -> Result<Link, Error> {
     links.find(name)?.ok_or_else(|| Error::LinkGone { name: name.to_owned() })
 }
 
-/// Undoes [`join`]. Without a record the other instances' rules stay as they are.
+/// Undoes an attachment. Without a record the other instances' rules stay as they are.
 fn leave(links: &mut Links, host: &Lock, record: Option<&Record>, lease: &Lease) -> Result<(), Error> {
     let removed = match links.find(&lease.veth) {
         Ok(Some(port)) => links.delete(&port),

@@ -10,8 +10,10 @@
 use super::record::Lock;
 use super::subnet::Subnet;
 use super::{Error, Protocol, PublishedPort, naming, netfilter};
+use rustix::fs::MemfdFlags;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
@@ -38,22 +40,29 @@ pub(super) struct Firewall<'a> {
 /// A table on its way into the kernel.
 #[derive(Debug)]
 #[must_use = "the rules are there when it is waited for"]
-pub(super) struct Change<'a> {
-    table: &'a str,
+pub(super) struct Change {
+    table: String,
     /// None where the table is as it should be.
-    nft: Option<Child>,
+    nft: Option<Nft>,
 }
 
-impl<'a> Firewall<'a> {
+/// nft at work. It reads from a file and writes to one: of a pipe, a process that is made meanwhile would hold an end.
+#[derive(Debug)]
+struct Nft {
+    process: Child,
+    messages: File,
+}
+
+impl Firewall<'_> {
     /// Begins to put the table in place of the one that is there, if that is another, while this lock keeps others from it.
-    pub(super) fn begin(&self, lock: &Lock) -> Result<Change<'a>, Error> {
+    pub(super) fn begin(&self, lock: &Lock) -> Result<Change, Error> {
         let table = self.table;
         let rules = self.rules()?;
         let comment = naming::digest(&[rules.as_bytes()]);
         let there = netfilter::userdata(table).map_err(refused("look for", table))?;
         let (before, make) = match there {
             Some(userdata) if userdata.windows(comment.len()).any(|part| part == comment.as_bytes()) => {
-                return Ok(Change { table, nft: None });
+                return Ok(Change { table: table.to_owned(), nft: None });
             }
             Some(_) => (removal(table), "add"),
             // Fails where one has been made meanwhile, by somebody who does not know of the lock.
@@ -62,7 +71,7 @@ impl<'a> Firewall<'a> {
         let script = format!(
             "{before}{make} table ip {table} {{ comment \"{comment}\"; }}\ntable ip {table} {{\n{rules}}}\n"
         );
-        Ok(Change { table, nft: Some(begin(&script, lock)?) })
+        Ok(Change { table: table.to_owned(), nft: Some(begin(&script, lock)?) })
     }
 
     fn rules(&self) -> Result<String, Error> {
@@ -148,56 +157,56 @@ fn removal(table: &str) -> String {
     format!("add table ip {table}\ndelete table ip {table}\n")
 }
 
-impl Change<'_> {
+impl Change {
     /// Waits until the table is in the kernel.
     pub(super) fn wait(mut self) -> Result<(), Error> {
-        let Some(nft) = self.nft.take() else { return Ok(()) };
-        let output = nft.wait_with_output().map_err(|source| Error::RunNft { source })?;
-        if output.status.success() {
+        let Some(Nft { mut process, mut messages }) = self.nft.take() else { return Ok(()) };
+        let status = process.wait().map_err(|source| Error::RunNft { source })?;
+        if status.success() {
             return Ok(());
         }
-        let message = String::from_utf8_lossy(&output.stderr);
+        let mut text = Vec::new();
+        messages
+            .rewind()
+            .and_then(|()| messages.read_to_end(&mut text))
+            .map_err(|source| Error::RunNft { source })?;
+        let message = String::from_utf8_lossy(&text);
         let message = message.lines().next().unwrap_or("no message").trim().to_owned();
-        Err(Error::Rules { table: self.table.to_owned(), status: output.status, message })
+        Err(Error::Rules { table: self.table.clone(), status, message })
     }
 }
 
-impl Drop for Change<'_> {
+impl Drop for Change {
     /// Nothing of it happens after whatever undoes it.
     fn drop(&mut self) {
         if let Some(mut nft) = self.nft.take() {
-            let _ = nft.wait();
+            let _ = nft.process.wait();
         }
     }
 }
 
-/// Gives `script` to nft as one transaction.
-fn begin(script: &str, lock: &Lock) -> Result<Child, Error> {
-    let mut nft = spawn(lock)?;
-    // It reads to the end before it acts. When it ends early, its own message says why.
-    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
-    match written {
-        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = nft.wait();
-            Err(Error::RunNft { source })
-        }
-        _ => Ok(nft),
-    }
-}
-
-/// Starts nft, which is not ended with this process and must not be late: it holds the lock, too.
-fn spawn(lock: &Lock) -> Result<Child, Error> {
+/// Gives `script` to nft as one transaction. It is not ended with this process and must not be late: it holds the lock, too.
+fn begin(script: &str, lock: &Lock) -> Result<Nft, Error> {
+    let failed = |source| Error::RunNft { source };
+    let mut rules = in_memory().map_err(failed)?;
+    rules.write_all(script.as_bytes()).and_then(|()| rules.rewind()).map_err(failed)?;
+    let messages = in_memory().map_err(failed)?;
     for program in PROGRAMS {
         let mut command = Command::new(program);
-        command.args(["-f", "-"]).env("LC_ALL", "C");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        lock.share_with(&mut command).map_err(|source| Error::RunNft { source })?;
+        command.args(["-f", "-"]).env("LC_ALL", "C").stdout(Stdio::null());
+        command.stdin(rules.try_clone().map_err(failed)?).stderr(messages.try_clone().map_err(failed)?);
+        lock.share_with(&mut command).map_err(failed)?;
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            spawned => return spawned.map_err(|source| Error::RunNft { source }),
+            Err(source) => return Err(failed(source)),
+            Ok(process) => return Ok(Nft { process, messages }),
         }
     }
     Err(Error::NftMissing)
+}
+
+fn in_memory() -> io::Result<File> {
+    Ok(rustix::fs::memfd_create(c"nft", MemfdFlags::CLOEXEC)?.into())
 }
 
 #[cfg(test)]

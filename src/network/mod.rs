@@ -1,7 +1,7 @@
 //! How an instance is reached: bridge, veth pair, address, published ports and name files.
 //!
 //! A bridged instance is started in this order: [`lease`] an address (its [`hosts_file`] needs it),
-//! [`hold_ports`] on the host, make the network namespace, [`attach`] it. Stopping it is [`detach`];
+//! [`hold_ports`] on the host, [`attach`] it, [join](Attachment::join) its network namespace. Stopping it is [`detach`];
 //! removing it is [`release`]. Each of them may be repeated, and the next one puts right what a kill
 //! left of an earlier one.
 //!
@@ -31,7 +31,7 @@ mod published_port;
 mod record;
 mod subnet;
 
-pub use bridge::{attach, detach};
+pub use bridge::{Attachment, attach, detach};
 pub use extra_host::{ExtraHost, InvalidExtraHost};
 pub use held_ports::{HeldPorts, hold_ports};
 pub use lease::{Lease, lease, release};

@@ -46,6 +46,14 @@ pub(super) struct Lock {
     file: File,
 }
 
+impl Drop for Lock {
+    /// Closing would leave it with processes that were made meanwhile.
+    fn drop(&mut self) {
+        // Unlocking a valid descriptor does not fail.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl Lock {
     /// Has a program hold the lock too, until it ends.
     pub(super) fn share_with(&self, program: &mut Command) -> io::Result<()> {

@@ -5,11 +5,12 @@
 //! over it. Only the user namespace cannot be left again: a go-between joins that one, clones the child as
 //! its own sibling (`CLONE_PARENT`), so that the child's new namespaces belong to it, and ends.
 use super::deputy;
-use super::namespaces::Join;
+use super::namespaces::{Join, flag};
 use super::plan::Plan;
 use super::spawn::{Init, Prepared, SpawnError, open_host, step};
 use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
+use crate::sys::network_ahead::Network;
 use crate::sys::{descriptor, pidfd};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
@@ -29,6 +30,10 @@ pub(super) fn clone_into(
     if let Some(deputy) = &plan.deputy {
         return deputy::clone_through(plan, deputy, prepared, cgroup);
     }
+    let flags = match prepared.network {
+        Some(_) => plan.clone_flags & !flag(LinuxNamespaceType::Network),
+        None => plan.clone_flags,
+    };
     let own_namespaces = enter(plan, prepared)?;
     let joining = prepared.init.is_some() || !plan.joins.is_empty();
     if joining {
@@ -40,12 +45,12 @@ pub(super) fn clone_into(
     let into = cgroup.and_then(Cgroup::clone_into_fd);
     let joins = plan.joins.iter().zip(&prepared.joins);
     let cloned = match joins.into_iter().find(|(join, _)| join.kind == LinuxNamespaceType::User) {
-        Some((join, namespace)) => clone_inside(join, namespace.as_fd(), plan.clone_flags, into),
-        None => {
-            clone_child(plan.clone_flags, into).map_err(|errno| step("clone the container's process", errno))
-        }
+        Some((join, namespace)) => clone_inside(join, namespace.as_fd(), flags, into),
+        None => clone_child(flags, into).map_err(|errno| step("clone the container's process", errno)),
     };
     if matches!(cloned, Ok(Cloned::Child)) {
+        // The child gives no memory back: another thread may have had the allocator's lock when it was cloned.
+        std::mem::forget(own_namespaces);
         return cloned;
     }
     if let Some(own) = own_cpus {
@@ -63,7 +68,7 @@ pub(super) fn clone_into(
 }
 
 /// Enters what the child is to be born in; returns the way back.
-fn enter(plan: &Plan, prepared: &Prepared) -> Result<Vec<OwnedFd>, SpawnError> {
+fn enter(plan: &Plan, prepared: &mut Prepared) -> Result<Vec<OwnedFd>, SpawnError> {
     let mut own = Vec::new();
     let mut keep = |name: &str| -> Result<(), SpawnError> {
         own.push(open_host(Path::new(&format!("/proc/thread-self/ns/{name}")), "linux.namespaces")?);
@@ -79,6 +84,11 @@ fn enter(plan: &Plan, prepared: &Prepared) -> Result<Vec<OwnedFd>, SpawnError> {
         crate::sys::namespace::unshare(UnshareFlags::NEWTIME)
             .map_err(|errno| step("create the time namespace (linux.namespaces)", errno))?;
         set_time_offsets(plan).map_err(|errno| step("set linux.timeOffsets", errno))?;
+    }
+    if let Some(Network { own: caller, new }) = prepared.network.take() {
+        enter_one(LinuxNamespaceType::Network, new.as_fd())
+            .map_err(|errno| step("enter the new network namespace (linux.namespaces)", errno))?;
+        own.push(caller);
     }
     Ok(own)
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! parent                                    child
+//! network_ahead(spec) ── thread ── makes the network namespace meanwhile
 //! Plan::compile(spec, inputs)
 //! spawn(&plan) ── clone3 ─────────────────▶ waits until the parent has mapped ids and joined cgroups
 //! maps ids, joins v1 cgroups ── go ───────▶ runs plan.steps in order
@@ -46,12 +47,14 @@ mod target;
 mod user_namespace;
 mod view;
 
+pub use crate::sys::network_ahead::{Network, NetworkAhead};
 pub use caller::Caller;
 pub use capabilities::Error as CapabilityError;
 pub use console::send_master;
 pub use id_range::{IdRange, InvalidRange};
 pub use inputs::{ExecInputs, Inputs, Rootfs, Start, Stdio};
 pub use mounts::KNOWN as MOUNT_OPTIONS;
+pub use namespaces::network_ahead;
 pub use plan::{Error, Plan};
 pub use process::check_terminal;
 pub use spawn::{Init, Rest, SpawnError, begin, spawn};

@@ -1,7 +1,7 @@
 //! `linux.namespaces`: which are made, which are joined, and the id maps of a new user namespace.
 use super::plan::Error;
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
-use std::collections::HashMap;
+use crate::sys::network_ahead::NetworkAhead;
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 use std::path::PathBuf;
 
 /// A namespace to join by path.
@@ -26,7 +26,7 @@ pub(super) struct Namespaces {
 pub(super) type TimeOffsets = String;
 
 /// Text for `/proc/PID/uid_map` and `gid_map`, see `user_namespaces(7)`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct IdMaps {
     pub(super) uid: String,
     pub(super) gid: String,
@@ -35,11 +35,10 @@ pub(super) struct IdMaps {
 impl Namespaces {
     pub(super) fn compile(linux: Option<&Linux>) -> Result<Self, Error> {
         let mut namespaces = Self::default();
-        let mut seen = HashMap::new();
         let listed = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         for (index, namespace) in listed.iter().enumerate() {
             let at = format!("linux.namespaces[{index}]");
-            if let Some(first) = seen.insert(namespace.typ(), index) {
+            if let Some(first) = listed[..index].iter().position(|other| other.typ() == namespace.typ()) {
                 let reason = format!("{} is listed in linux.namespaces[{first}] already", namespace.typ());
                 return Err(Error::config(&at, reason));
             }
@@ -101,6 +100,21 @@ impl Namespaces {
     pub(super) fn all_flags(&self) -> u64 {
         self.joins.iter().fold(self.new, |flags, join| flags | flag(join.kind))
     }
+}
+
+/// Has the new network namespace of a container made beside what comes before its clone, where that changes nothing: it
+/// belongs to the user namespace it is made in, and no time namespace is entered by a process of several threads.
+pub fn network_ahead(spec: &Spec) -> Option<NetworkAhead> {
+    let listed = spec.linux().as_ref()?.namespaces().as_deref()?;
+    let mut wanted = false;
+    for namespace in listed {
+        match namespace.typ() {
+            LinuxNamespaceType::Network => wanted = namespace.path().is_none(),
+            LinuxNamespaceType::User | LinuxNamespaceType::Time => return None,
+            _ => {}
+        }
+    }
+    wanted.then(NetworkAhead::begin).flatten()
 }
 
 /// `CLONE_NEW*` of a kind of namespace.

@@ -13,6 +13,7 @@ use super::target::Target;
 use super::user_namespace::{check_maps, write_maps};
 use crate::cgroup::{self, Cgroup};
 use crate::sys::clone::Cloned;
+use crate::sys::network_ahead::{Network, NetworkAhead};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -128,6 +129,8 @@ pub(super) struct Prepared {
     pub(super) user_namespace: Option<OwnedFd>,
     pub(super) root: Option<OwnedFd>,
     pub(super) init: Option<OwnedFd>,
+    /// Made ahead.
+    pub(super) network: Option<Network>,
     pub(super) joins: Vec<OwnedFd>,
     pub(super) mounts: Vec<Option<OwnedFd>>,
     pub(super) terminal: Option<OwnedFd>,
@@ -143,7 +146,7 @@ pub(super) struct Prepared {
 /// # Errors
 /// Names the step that failed.
 pub fn spawn(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Init, SpawnError> {
-    let (init, mut rest) = begin(plan, cgroup, |_| Ok::<_, SpawnError>(()))?;
+    let (init, mut rest) = begin(plan, cgroup, None, |_| Ok::<_, SpawnError>(()))?;
     match rest.settle(plan, &init).and_then(|()| rest.finish(plan)) {
         Ok(_) => Ok(init),
         Err(error) => {
@@ -192,13 +195,15 @@ impl Rest {
     }
 }
 
-/// Clones the process and lets it execute the Plan; `meanwhile` is what its creator does beside it.
+/// Clones the process and lets it execute the Plan, in a network namespace that was [made ahead](super::network_ahead) where there is
+/// one; `meanwhile` is what its creator does beside it.
 ///
 /// # Errors
 /// Names the step that failed, or is that of `meanwhile`; the child has been reaped.
 pub fn begin<E: From<SpawnError>>(
     plan: &Plan,
     cgroup: Option<&Cgroup>,
+    network: Option<NetworkAhead>,
     meanwhile: impl FnOnce(&Init) -> Result<(), E>,
 ) -> Result<(Init, Rest), E> {
     let mut prepared = prepare(plan)?;
@@ -217,6 +222,7 @@ pub fn begin<E: From<SpawnError>>(
         Root::New { .. } => (None, None),
     };
     prepared.birth = their_birth;
+    prepared.network = network.and_then(NetworkAhead::wait);
     let must_wait = plan.must_wait() || cgroup.is_some_and(Cgroup::needs_add);
     let cloned = clone_into(plan, &mut prepared, cgroup)?;
     let (pid, pidfd) = match cloned {
@@ -405,6 +411,7 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
         user_namespace,
         root,
         init,
+        network: None,
         joins,
         mounts,
         terminal: None,

@@ -1,5 +1,5 @@
 //! The promise of a Plan's execution: the child allocates nothing.
-use super::{Inputs, Plan, Rootfs, SpawnError, Stdio, default_spec, spawn};
+use super::{Inputs, Plan, Rootfs, SpawnError, Stdio, begin, default_spec, network_ahead};
 use crate::cgroup::Hierarchies;
 use crate::sys::allocations;
 use crate::sys::clone::{Cloned, clone_child, exit_now};
@@ -18,7 +18,11 @@ fn run(spec: &Spec, rootfs: &Path) -> Result<WaitIdStatus, SpawnError> {
     let inputs = Inputs { stdio, ..Inputs::of(Rootfs::Directory(rootfs.to_owned())) };
     let hierarchies = Hierarchies::detect().expect("cgroups");
     let plan = Plan::compile(spec, inputs, &hierarchies).expect("a Plan");
-    spawn(&plan, None).map(|init| wait(init.pidfd.as_fd()))
+    let network = network_ahead(spec).expect("a network namespace");
+    let (init, mut rest) = begin(&plan, None, Some(network), |_| Ok::<_, SpawnError>(()))?;
+    let executed = rest.settle(&plan, &init).and_then(|()| rest.finish(&plan));
+    let status = wait(init.pidfd.as_fd());
+    executed.map(|_| status)
 }
 
 fn wait(pidfd: BorrowedFd<'_>) -> WaitIdStatus {

@@ -4,8 +4,8 @@
 //! handlers that tell of an overflowing stack: twenty system calls for a process whose whole work is some two
 //! hundred. What of its preparation matters here is done by [`prepare`].
 //!
-//! And before the C library's own start, which takes as long as all of it (it asks the processor for its features,
-//! which a hypervisor answers one by one), a program that is to run sealed is executed anew ([`begin`]).
+//! And before the C library's own start a program that is to run sealed is moved to a read-only mount ([`begin`]).
+use super::in_place::Start;
 use super::itself;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString, c_char};
@@ -92,27 +92,26 @@ macro_rules! begin_at {
     };
 }
 
-/// Executes the program anew from a read-only mount when one of its arguments is one of these words and it is not
-/// running from there already. Returns when there is nothing to do, or when it cannot be done.
+/// Moves the program to a read-only mount when one of its arguments is one of these words and it is not running from
+/// one already: in place where the kernel can, by a second execution otherwise. Returns when there is nothing to do, when it is
+/// done, or when it cannot be done.
 ///
 /// Called before the C library is ready: see [`itself`].
 ///
 /// # Safety
-/// `stack` is the stack pointer that the kernel has started the program with: the number of arguments, the arguments
-/// and the environment, as the x86-64 and AArch64 ABIs have it.
+/// `stack` is the stack pointer that the kernel has started the program with, and nothing of it has run before.
 pub unsafe fn begin(stack: *const usize, words: &[&CStr]) {
-    // SAFETY: by the caller's word; the arguments end in a null pointer, which the environment follows.
-    let (arguments, environment) = unsafe {
-        let arguments: *const *const c_char = stack.add(1).cast();
-        (arguments, arguments.add(stack.read() + 1))
-    };
-    // SAFETY: as above.
-    if !unsafe { holds_one_of(arguments, words) } || itself::is_from_read_only_mount() != Ok(false) {
+    // SAFETY: by the caller's word.
+    let start = unsafe { Start::of(stack) };
+    // SAFETY: `Start` holds the kernel's arrays.
+    let is_wanted = start.is_at_its_addresses() && unsafe { holds_one_of(start.arguments(), words) };
+    if !is_wanted || itself::is_on_read_only_mount() {
         return;
     }
+    // What comes back from here could not be moved, and the program tries and tells by itself.
     if let Ok(clone) = itself::read_only_clone() {
-        // SAFETY: as above. What comes back could not be executed, and the program tries and tells by itself.
-        let _ = unsafe { itself::execute(clone, arguments, environment) };
+        // SAFETY: by the caller's word.
+        unsafe { itself::move_to(clone, &start) };
     }
 }
 

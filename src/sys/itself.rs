@@ -1,13 +1,14 @@
-//! The running program's own file, executed again through a mount that nobody can write it by.
+//! The running program's own file, run from a mount that nobody can write it by.
 //!
 //! What is here is called before the C library is ready, so it has neither thread-local storage nor anything
 //! that the C library chooses by the processor, such as `memcpy`: it makes bare system calls, by the registers
 //! alone, and copies nothing.
+use super::in_place::{self, Start};
 use super::mount::{MountAttr, SYS_OPEN_TREE_ATTR};
 use rustix::io::Errno;
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use syscalls::raw::{syscall2, syscall3, syscall5};
 
@@ -41,6 +42,67 @@ pub fn is_from_read_only_mount() -> Result<bool, Errno> {
     let is_read_only = flags as u64 & libc::ST_RDONLY != 0;
     FROM_READ_ONLY_MOUNT.store(is_read_only, Ordering::Relaxed);
     Ok(is_read_only)
+}
+
+/// Whether the mount that the program's file is on is read-only, as far as one quick look tells: there is nothing to do
+/// then. A user who may not write the file hears no.
+pub(super) fn is_on_read_only_mount() -> bool {
+    let (at, path) = (libc::AT_FDCWD as isize as usize, OWN_EXECUTABLE.as_ptr() as usize);
+    // SAFETY: the path is null-terminated.
+    let result = unsafe { syscall3(libc::SYS_faccessat as usize, at, path, libc::W_OK as usize) };
+    let is_read_only = checked(result) == Err(Errno::ROFS);
+    if is_read_only {
+        FROM_READ_ONLY_MOUNT.store(true, Ordering::Relaxed);
+    }
+    is_read_only
+}
+
+/// Goes on from a [read-only clone](read_only_clone) of the program's file, [in place](in_place::move_to) where that can be, or
+/// else from the start. Returns without having done anything where neither can be.
+///
+/// # Safety
+/// As for [`in_place::move_to`].
+pub(super) unsafe fn move_to(clone: OwnedFd, start: &Start) {
+    // Dropping it would call the C library.
+    let clone = clone.into_raw_fd();
+    if let Ok(file) = open_to_read(clone) {
+        // SAFETY: by the caller's word.
+        let moved = unsafe { in_place::move_to(file, start) }.is_ok();
+        // Most often they are neighbours.
+        close(if moved && file == clone + 1 { clone } else { file }, file);
+        if moved {
+            if file != clone + 1 {
+                close(clone, clone);
+            }
+            FROM_READ_ONLY_MOUNT.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+    // SAFETY: the descriptor is the clone's, and the arrays are the kernel's.
+    let _ = unsafe { execute(OwnedFd::from_raw_fd(clone), start.arguments(), start.environment()) };
+}
+
+/// Opens what a descriptor of `open_tree(2)` only points to; close-on-exec.
+fn open_to_read(pointer: RawFd) -> Result<RawFd, Errno> {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0";
+    let (mut next, mut scale) = (b"/proc/self/fd/".len(), 1);
+    while pointer / scale > 9 {
+        scale *= 10;
+    }
+    while scale > 0 {
+        path[next] = b'0' + (pointer / scale % 10) as u8;
+        (next, scale) = (next + 1, scale / 10);
+    }
+    let (at, path) = (libc::AT_FDCWD as isize as usize, path.as_ptr() as usize);
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    // SAFETY: the path is null-terminated.
+    checked(unsafe { syscall3(libc::SYS_openat as usize, at, path, flags) }).map(|fd| fd as RawFd)
+}
+
+/// Closes descriptors that only the caller knows of.
+pub(super) fn close(first: RawFd, last: RawFd) {
+    // SAFETY: the callers have opened these descriptors, and use them no more.
+    unsafe { syscall3(libc::SYS_close_range as usize, first as usize, last as usize, 0) };
 }
 
 /// A detached read-only clone of the mount that the program's file is on, at that file; close-on-exec.

@@ -46,6 +46,6 @@ pub(crate) use requirements::{
 };
 pub(crate) use scan::DESCRIPTOR_SCAN;
 pub(crate) use scratch::{Scratch, wharf_oci};
-pub(crate) use tree::{assert_same_tree, mount_points, tree};
+pub(crate) use tree::{assert_same_tree, is_on_read_only_mount, mount_points, tree};
 pub(crate) use user::{SUB_IDS, User};
 pub(crate) use wait::{eventually, eventually_within, http_get, http_get_within, sparseness};

@@ -96,3 +96,8 @@ fn attributes(path: &Path) -> String {
     texts.sort();
     texts.concat()
 }
+
+/// Whether a file cannot be opened for writing by this path, whoever tries: its mount is read-only.
+pub(crate) fn is_on_read_only_mount(path: &Path) -> bool {
+    rustix::fs::statvfs(path).unwrap().f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)
+}

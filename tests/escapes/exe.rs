@@ -1,6 +1,7 @@
 //! The runtime's own executable, as seen and reached from inside.
 
-use crate::common::{self, Call, Scratch, eventually};
+use crate::common::{self, Call, Scratch, eventually, is_on_read_only_mount};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A copy of the runtime of our own to lose: the built one is busy in other tests, which would hide a
@@ -71,5 +72,33 @@ fn cve_2019_5736_a_process_inside_that_reopens_the_entering_runtime_cannot_overw
     std::fs::write(bundle.rootfs().join("stop"), "").unwrap();
     assert!(seen.exists(), "the attack got hold of no executable at all; it proves nothing");
     assert!(std::fs::read(&runtime).unwrap() == before, "the runtime was overwritten");
+    call(&runtime, &scratch, &["delete", "--force", &id]).ok();
+}
+
+/// Before its program is there, the container's process is the runtime: its executable, and everything that is mapped of it.
+#[test]
+fn cve_2019_5736_nothing_of_a_waiting_process_leads_to_the_runtime_for_writing() {
+    common::require_root!();
+    let scratch = Scratch::new("maps");
+    let (runtime, _) = own_runtime(&scratch);
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let id = scratch.name("waits");
+    call(&runtime, &scratch, &["create", "--bundle", bundle.arg(), &id]).ok();
+    let pid = call(&runtime, &scratch, &["state", &id]).ok().json()["pid"].as_i64().unwrap();
+    let own = std::fs::metadata(&runtime).unwrap();
+    let is_runtime = |path: &std::path::Path| {
+        std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
+    };
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let mut ways = vec![process.join("exe")];
+    for directory in ["fd", "map_files"] {
+        let entries = std::fs::read_dir(process.join(directory)).unwrap();
+        ways.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| is_runtime(path)));
+    }
+    assert!(is_runtime(&ways[0]), "{:?}", std::fs::read_link(&ways[0]));
+    assert!(ways.len() > 3, "code, constants and data are mapped: {ways:?}");
+    for way in &ways {
+        assert!(is_on_read_only_mount(way), "{way:?}");
+    }
     call(&runtime, &scratch, &["delete", "--force", &id]).ok();
 }

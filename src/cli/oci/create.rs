@@ -24,7 +24,7 @@ impl Create {
         let pidfd_socket = PidfdSocket::connect(launch.pidfd_socket.as_deref())?;
         let options = launch.create_options(context, &mut spec, None)?;
         let (container, child) =
-            Container::create(context.root()?, &launch.id, &launch.bundle, spec, options)?;
+            Container::create(context.root()?, &launch.id, &launch.bundle, &spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
         let told = match &launch.pid_file {

@@ -55,6 +55,7 @@ impl LaunchOptions {
             received.announce(process);
         }
         Ok(CreateOptions {
+            network: None,
             rootfs: None,
             stdio: crate::sandbox::Stdio::default(),
             console_socket: self.console_socket.clone(),

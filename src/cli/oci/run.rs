@@ -41,7 +41,7 @@ impl Run {
         // Before the container exists, so that no signal can part us from it.
         let signals = Signals::block().context("block signals")?;
         let (mut container, child) =
-            Container::create(context.root()?, &launch.id, &launch.bundle, spec, options)?;
+            Container::create(context.root()?, &launch.id, &launch.bundle, &spec, options)?;
         container.warnings().iter().for_each(|warning| context.log.warning(warning));
         context.log.debug(&format!("created container {}, pid {}", launch.id, child.pid.as_raw_nonzero()));
         let attended =
@@ -51,8 +51,8 @@ impl Run {
                 if !self.detach && !self.keep {
                     warn(context, &container.delete(false)?);
                 }
-                // The process ends, and its descriptors and signals with it.
-                std::mem::forget((child, signals));
+                // The process ends, and its descriptors, signals and memory with it.
+                std::mem::forget((child, container, signals, spec));
                 Ok(status)
             }
             Err(error) => {

@@ -36,9 +36,9 @@ pub struct PageServer {
 }
 
 /// Saves the container. One that does not go on is deleted.
-pub(in crate::container) fn checkpoint(container: Container, mut options: DumpOptions) -> Result<(), Error> {
+pub(in crate::container) fn checkpoint(container: &Container, mut options: DumpOptions) -> Result<(), Error> {
     let status = options.status.take();
-    dump(&container, &options, status)?;
+    dump(container, &options, status)?;
     if !options.leave_running && !options.pre_dump {
         container.delete(true)?;
     }

@@ -63,7 +63,7 @@ pub(in crate::container) fn restore(
     let path = options.console_socket.clone().unwrap_or_else(|| "of the caller".into());
     let console = socket.map(|socket| Console { socket, path });
     let directory = StateDirectory::create(state_root, id)?;
-    let lock = directory.claim()?;
+    let lock = draft.record.claim(&directory)?;
     let mut making = Making::new(&directory);
     if let Err(error) = make(&mut making, &mut draft, spec, &options, console) {
         making.undo(&draft.record, spec.hooks().as_ref());
@@ -90,7 +90,7 @@ fn make(
     console: Option<Console>,
 ) -> Result<(), Error> {
     making.lay(draft)?;
-    making.furnish(draft)?;
+    making.furnish(draft, spec)?;
     let directory = making.directory;
     if let Some(work) = &options.criu.work_path {
         fs::create_dir_all(work).map_err(bundle_error("make", work))?;

@@ -10,8 +10,8 @@ use crate::sys::mount::{MountAttr, clone_tree, mount_setattr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -54,7 +54,7 @@ const DEV_NULL: &str = "/dev/null";
 
 /// The user namespaces of idmapped mounts; mounts with the same maps share one.
 #[derive(Default)]
-struct UserNamespaces(HashMap<IdMaps, OwnedFd>);
+struct UserNamespaces(BTreeMap<IdMaps, OwnedFd>);
 
 impl UserNamespaces {
     fn map_ids(&mut self, mount: BorrowedFd<'_>, id_map: &IdMap, source: &Path) -> Result<(), SpawnError> {

@@ -7,7 +7,7 @@
 use crate::sandbox::step::{NewMount, Slot, Step};
 use crate::sandbox::target::Target;
 use rustix::mount::MountAttrFlags;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 
 /// Names in a procfs that are symlinks, and so are looked up.
@@ -23,8 +23,8 @@ enum Contents {
 
 /// Marks the targets of steps that follow the attachment of such a file system.
 pub(in crate::sandbox) fn mark(steps: &mut [Step]) {
-    let mut made: HashMap<Slot, Contents> = HashMap::new();
-    let mut attached: HashMap<Vec<u8>, (Slot, Contents)> = HashMap::new();
+    let mut made: BTreeMap<Slot, Contents> = BTreeMap::new();
+    let mut attached: BTreeMap<Vec<u8>, (Slot, Contents)> = BTreeMap::new();
     for step in steps {
         if let Step::CreateMount(new) = step {
             made.extend(contents(new).map(|contents| (new.slot, contents)));
@@ -60,7 +60,7 @@ pub(in crate::sandbox) fn mount_in_place(steps: &mut Vec<Step>) {
     if steps.iter().any(|step| matches!(step, Step::AttachOrLink { .. })) {
         return;
     }
-    let mut wanted: HashMap<Slot, usize> = HashMap::new();
+    let mut wanted: BTreeMap<Slot, usize> = BTreeMap::new();
     for step in steps.iter_mut() {
         let within = target(step).and_then(|target| target.within());
         let own = match step {

@@ -3,11 +3,12 @@
 //! What was made before a failure is unmade in reverse order, by dropping: detached mounts, held ports and
 //! descriptors end with their values, a container and its place on the network by [`Incarnation::end`].
 use super::exit::{exit_of_adopted, exit_of_child};
+use super::joining::Joining;
 use super::output::{self, Output};
 use super::root;
 use crate::container::{self, Child, Container, CreateOptions};
 use crate::network::{self, HeldPorts, Lease, Mode as NetworkMode};
-use crate::sandbox::{Rootfs, Stdio};
+use crate::sandbox::{self, NetworkAhead, Rootfs, Stdio};
 use crate::service::durable::Disk;
 use crate::service::log::Stream;
 use crate::service::roots::make_private;
@@ -79,6 +80,8 @@ fn launch_once(
     make_private(&containers)?;
     clear_away(instance)?;
     let wish = instance.wish();
+    let spec = instance.spec()?;
+    let network = sandbox::network_ahead(&spec);
     let lease = lease(instance)?;
     if state.attached() != lease.as_ref() {
         // Before anything of it exists on the network, so that whoever clears away finds it.
@@ -88,17 +91,26 @@ fn launch_once(
     }
     write_name_files(instance, lease.as_ref())?;
     let ports = network::hold_ports(&wish.ports)?;
-    let spec = instance.spec()?;
     let streams = Streams::open(instance, &spec, stdin)?;
-    let options = CreateOptions {
-        rootfs: Some(Rootfs::Tree(root::mount(instance)?)),
-        stdio: streams.stdio,
-        console: streams.console,
-        starts_it: true,
-        ..CreateOptions::default()
-    };
-    let id = instance.container_id()?;
-    let (container, child) = Container::create(&containers, &id, instance.directory(), spec, options)?;
+    let network = network.and_then(NetworkAhead::wait);
+    let joining =
+        lease.as_ref().map(|lease| Joining::begin(lease, &wish.ports, network.as_ref())).transpose();
+    let created = joining.and_then(|joining| {
+        let options = CreateOptions {
+            rootfs: Some(Rootfs::Tree(root::mount(instance)?)),
+            network: network.map(NetworkAhead::Made),
+            stdio: streams.stdio,
+            console: streams.console,
+            starts_it: true,
+            ..CreateOptions::default()
+        };
+        let id = instance.container_id()?;
+        Ok((Container::create(&containers, &id, instance.directory(), &spec, options)?, joining))
+    });
+    let ((container, child), joining) = created.inspect_err(|_| {
+        // The error that led here is the one to report; the next start detaches it, too.
+        let _ = lease.as_ref().map(network::detach);
+    })?;
     let Child { pid, pidfd } = child;
     let mut incarnation = Incarnation {
         container,
@@ -106,12 +118,12 @@ fn launch_once(
         adopted: None,
         outputs: streams.outputs,
         terminal: None,
-        lease,
+        lease: lease.clone(),
         _ports: Some(ports),
         begun: Instant::now(),
     };
     let pid = pid.as_raw_nonzero().get();
-    match incarnation.go(instance, state, pid, streams.terminal_socket) {
+    match incarnation.go(instance, state, pid, streams.terminal_socket, joining) {
         Ok(()) => Ok(incarnation),
         Err(error) => {
             // A process that has ended on its way is the reason for what could not be done for it.
@@ -162,16 +174,12 @@ impl Incarnation {
         state: &mut State,
         pid: i32,
         terminal_socket: Option<OwnedFd>,
+        joining: Option<Joining<'_>>,
     ) -> Result<(), Error> {
         if let Some(socket) = terminal_socket {
             self.take_terminal(&socket)?;
         }
-        if let Some(lease) = &self.lease {
-            let path = format!("/proc/{pid}/ns/net");
-            let namespace = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(Error::file("open", path.as_ref()))?;
-            network::attach(lease, namespace.as_fd(), &instance.wish().ports)?;
-        }
+        joining.map_or(Ok(()), |joining| joining.finish(pid))?;
         // Written before the program runs: whatever is killed from here on, the next command finds it.
         state.status = Status::Running;
         state.boot_id = boot_id();

@@ -6,6 +6,7 @@
 
 mod connections;
 mod exit;
+mod joining;
 mod launch;
 mod life;
 mod output;
