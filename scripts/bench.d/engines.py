@@ -41,13 +41,18 @@ class Ctr(Engine):
         return [self.images[image], name]
 
 
+def wharf_of(bench, name="wharf", options=()):
+    """A store of its own."""
+    return Engine(
+        name, [bench.inputs["wharf"], "--root", str(bench.work / name.replace(" ", "-"))], {image: image for image in bench.inputs["images"]},
+        {"none": ["--network", "none"], "bridge": [], "host": ["--network", "host"]},
+        lambda name, network, settings, detach: ["run", "--name", name, *options, *network, *settings, "-d" if detach else "--rm"],
+        lambda name: [["rm", "-f", name]])
+
+
 def engines(bench):
     work, images = bench.work, bench.inputs["images"]
-    wharf = Engine(
-        "wharf", [bench.inputs["wharf"], "--root", f"{work}/wharf"], {image: image for image in images},
-        {"none": ["--network", "none"], "bridge": [], "host": ["--network", "host"]},
-        lambda name, network, settings, detach: ["run", "--name", name, *network, *settings, "-d" if detach else "--rm"],
-        lambda name: [["rm", "-f", name]])
+    wharf = wharf_of(bench)
     podman = Engine(
         "Podman", [shutil.which("podman") or "/usr/bin/podman", "--root", f"{work}/podman", "--runroot", f"{work}/podman-run",
                    "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"], {image: f"localhost/{image}:latest" for image in images},

@@ -1,7 +1,7 @@
 """What the parts found: their tables, by key, in the order of the document."""
 import json, pathlib
 
-PARTS = ("run", "run-v1", "steps", "crowd", "engines", "costs", "inside")
+PARTS = ("run", "run-v1", "steps", "crowd", "output", "engines", "costs", "inside")
 
 
 def read(directory):
