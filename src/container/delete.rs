@@ -9,9 +9,10 @@ use crate::cgroup::{self, Cgroup, CgroupPath, Hierarchies};
 use oci_spec::runtime::Spec;
 use std::path::Path;
 
-/// Deletes the container; returns poststop hooks that failed, which do not stop a deletion
+/// Deletes the container, of which the caller may have reaped the first process; returns poststop hooks that failed, which do
+/// not stop a deletion
 /// (runtime-spec runtime.md#lifecycle, step 13).
-pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, Error> {
+pub(super) fn delete(container: &Container, force: bool, is_reaped: bool) -> Result<Vec<Error>, Error> {
     if force {
         // Before the lock: a killed `create` may have left it with the container's own process.
         kill::kill_everything(container)?;
@@ -21,7 +22,7 @@ pub(super) fn delete(container: &Container, force: bool) -> Result<Vec<Error>, E
         return if force { Ok(Vec::new()) } else { Err(Error::NotFound(container.record.id.to_string())) };
     }
     let record = container.current_record()?;
-    let status = container.status_under_lock()?;
+    let status = if is_reaped { Status::Stopped } else { container.status_under_lock()? };
     match status {
         // As with runc, what has only been created may be deleted.
         Status::Stopped | Status::Created => {}

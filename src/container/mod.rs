@@ -330,7 +330,15 @@ impl Container {
     /// # Errors
     /// When it is running and `force` is not set.
     pub fn delete(&self, force: bool) -> Result<Vec<Error>, Error> {
-        delete::delete(self, force)
+        delete::delete(self, force, false)
+    }
+
+    /// As [`Container::delete`], by whoever has reaped its first process.
+    ///
+    /// # Errors
+    /// Names what cannot be removed.
+    pub fn delete_reaped(&self) -> Result<Vec<Error>, Error> {
+        delete::delete(self, false, true)
     }
 
     /// Removes what is left of a container that cannot be loaded any more; nothing there is no error. False

@@ -22,7 +22,7 @@ const SMALL: usize = 1024;
 const LARGEST: usize = 32 << 10;
 
 /// What is asked of the kernel at once.
-const REGION: usize = 64 << 10;
+const REGION: usize = 128 << 10;
 
 /// How many sizes there are.
 const SIZES: usize = SMALL / UNIT + 1 + (LARGEST / SMALL).ilog2() as usize;

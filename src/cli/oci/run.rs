@@ -49,7 +49,7 @@ impl Run {
         match attended {
             Ok(status) => {
                 if !self.detach && !self.keep {
-                    warn(context, &container.delete(false)?);
+                    warn(context, &container.delete_reaped()?);
                 }
                 // The process ends, and its descriptors, signals and memory with it.
                 std::mem::forget((child, container, signals, spec));
