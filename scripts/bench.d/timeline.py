@@ -47,8 +47,8 @@ def fault_us():
     return statistics.median(found)
 
 
-def record(command_of):
-    """The lanes of one program, and of how many runs they are the medians."""
+def record(command_of, count):
+    """The `count` lanes of one program, and of how many runs they are the medians."""
     calls, lanes = trace.names(), []
     with trace.Instance(TRACEFS).recording() as take:
         for number in range(RUNS + turns.WARM_UP):
@@ -58,7 +58,7 @@ def record(command_of):
             if status:
                 raise turns.Failed(turns.complaint())
             found = trace.spans_of(take(), pid, calls)
-            if number >= turns.WARM_UP and len(found) == 2:
+            if number >= turns.WARM_UP and len(found) == count:
                 lanes.append(found)
     if not lanes:
         raise turns.Failed("the trace shows no run as a whole")
@@ -132,7 +132,7 @@ def draw(programs, fault):
         elements += [svg.line(x, y + 4, x, y + 10), svg.text(x, y + 24, f"{tick:,} µs" if tick == 0 else f"{tick:,}", "soft small middle")]
     y += 58
     # What the pieces of each kind come to.
-    columns = [LEFT + 330 + 170 * column for column in range(len(lanes))]
+    columns = [LEFT + 330 + 160 * column for column in range(len(lanes))]
     elements += [svg.text(x, y, title.replace(": ", ", "), "end small bold") for x, (title, _, _) in zip(columns, lanes)]
     totals = [sums(lane) for _, lane, _ in lanes]
     for kind, colour in COLOURS.items():
@@ -151,13 +151,13 @@ def main():
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     root = BUNDLE / "state"
     name = f"{BUNDLE.parent.name}-trace"
-    program, container = record(lambda number: [WHARF, "--root", str(root), "run", "--bundle", str(BUNDLE), f"{name}-{number}"])
-    floor, bare = record(lambda number: [FLOOR, str(BUNDLE / "rootfs"), f"{name}-floor-{number}"])
+    program, thread, container = record(lambda number: [WHARF, "--root", str(root), "run", "--bundle", str(BUNDLE), f"{name}-{number}"], 3)
+    floor, bare = record(lambda number: [FLOOR, str(BUNDLE / "rootfs"), f"{name}-floor-{number}"], 2)
     shutil.rmtree(root, ignore_errors=True)
-    picture = draw([("wharf-oci: the program", *program), ("wharf-oci: the container", *container),
+    picture = draw([("wharf-oci: the program", *program), ("wharf-oci: its thread", *thread), ("wharf-oci: the container", *container),
                     ("floor: the program", *floor), ("floor: the container", *bare)], fault_us())
     pathlib.Path(OUT).write_text(picture)
-    for title, (spans, runs) in (("wharf-oci", program), ("its container", container), ("floor", floor), ("its container", bare)):
+    for title, (spans, runs) in (("wharf-oci", program), ("its thread", thread), ("its container", container), ("floor", floor), ("its container", bare)):
         print(f"{title}: {len(spans)} calls, medians of {runs} runs, from 0 to {spans[-1].start + spans[-1].length:.0f} µs")
 
 

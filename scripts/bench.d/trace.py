@@ -57,16 +57,15 @@ did not run, the page faults in the code before it, and how many microseconds th
 
 
 def spans_of(lines, pid, calls):
-    """System calls of the process `pid` and of its first child, from the process's first execve on."""
-    events, child, began = {pid: []}, None, None
+    """System calls of the process `pid` and of each thread and process that it makes, from the process's first execve on."""
+    events, began = {pid: []}, None
     for line in lines:
         match = LINE.match(line)
         if not match:
             continue
         who, when, event, rest = int(match[1]), float(match[2]) * 1e6, match[3], match[4]
-        if event == "sched_process_fork" and who == pid and child is None:
-            child = int(re.search(r"child_pid=(\d+)", rest)[1])
-            events[child] = []
+        if event == "sched_process_fork" and who == pid:
+            events[int(re.search(r"child_pid=(\d+)", rest)[1])] = []
         if event == "sched_switch":
             left, next_ = re.search(r"prev_pid=(\d+).*next_pid=(\d+)", rest).groups()
             for other, kind in ((int(left), "off"), (int(next_), "on")):
@@ -76,7 +75,7 @@ def spans_of(lines, pid, calls):
             events[who].append((when, event, rest))
             if began is None and who == pid and event == "sys_enter" and calls.get(int(rest.split()[1])) == "execve":
                 began = when
-    return [list(walk(events[who], began, calls)) for who in (pid, child) if who in events and began is not None]
+    return [list(walk(found, began, calls)) for found in events.values() if began is not None]
 
 
 def walk(events, began, calls):
