@@ -68,7 +68,7 @@ use std::sync::OnceLock;
 pub struct CreateOptions {
     /// A root file system as a detached mount, in place of `root.path`.
     pub rootfs: Option<Rootfs>,
-    /// The new network namespace of the config, where the caller has begun to make it ([`sandbox::network_ahead`]).
+    /// The new network namespace of the config, where the caller has begun to make it ([`crate::sandbox::network_ahead`]).
     pub network: Option<NetworkAhead>,
     /// The standard streams.
     pub stdio: Stdio,

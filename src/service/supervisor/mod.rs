@@ -33,7 +33,7 @@ use std::time::Duration;
 /// A supervisor that has just told of its end still holds the lock for a moment.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// The command that makes the program a supervisor, with its [`Arguments`] after it.
+/// The command that makes the program a supervisor, with its arguments after it.
 pub const COMMAND: &str = "supervise";
 
 /// What the command that starts a supervisor tells it.
