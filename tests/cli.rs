@@ -175,3 +175,15 @@ fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
         "wharf-oci: write to standard output: No space left on device (os error 28)"
     );
 }
+
+#[test]
+fn stats_ends_when_nobody_reads_it_any_more() {
+    common::require_root!();
+    let scratch = Scratch::new("unread");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wharf"));
+    command.arg("--root").arg(scratch.root()).args(["stats", "--json"]);
+    let mut stats = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(stats.stdout.take());
+    common::eventually("it ends", || stats.try_wait().unwrap().is_some());
+    assert_eq!(stats.wait().unwrap().code(), Some(0));
+}

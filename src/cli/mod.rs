@@ -1,6 +1,7 @@
 //! Argument parsing and printing, and nothing else: [`service`] for `wharf`, [`oci`] for `wharf-oci`, and
 //! [`terminal`] for both.
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{ErrorKind, Write as _};
 
 /// A line on standard error, in one piece. One that cannot be written is no reason to panic: the exit status tells too.
@@ -27,6 +28,14 @@ fn written(result: std::io::Result<()>) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
         _ => Ok(()),
     }
+}
+
+/// Whether the reader of standard output has gone away: what prints until it is stopped has nothing more to do then.
+fn is_unread() -> bool {
+    let output = rustix::stdio::stdout();
+    let mut polled = [PollFd::new(&output, PollFlags::empty())];
+    let looked = poll(&mut polled, Some(&Timespec::default()));
+    looked.is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 pub mod oci;

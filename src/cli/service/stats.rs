@@ -48,7 +48,7 @@ impl StatsCommand {
             std::thread::sleep(INTERVAL);
             let rows = self.look(roots, &mut before)?;
             self.print(&rows)?;
-            if self.no_stream {
+            if self.no_stream || crate::cli::is_unread() {
                 return Ok(0);
             }
         }
