@@ -44,7 +44,7 @@ class Ctr(Engine):
 def wharf_of(bench, name="wharf", options=()):
     """A store of its own."""
     return Engine(
-        name, [bench.inputs["wharf"], "--root", str(bench.work / name.replace(" ", "-"))], {image: image for image in bench.inputs["images"]},
+        name, [bench.inputs["wharf"], "--root", str(bench.work / name)], {image: image for image in bench.inputs["images"]},
         {"none": ["--network", "none"], "bridge": [], "host": ["--network", "host"]},
         lambda name, network, settings, detach: ["run", "--name", name, *options, *network, *settings, "-d" if detach else "--rm"],
         lambda name: [["rm", "-f", name]])

@@ -52,7 +52,7 @@ fn parse_leniently<T: DeserializeOwned>(
     };
     let Ok(mut document) = serde_json::from_slice(text) else { return Err(refused) };
     let warnings = dialect::translate(&mut document, process_at);
-    let translated = serde_json::to_vec(&document).map_err(|error| syntax(file, &error))?;
+    let translated = serde_json::to_vec(&document).map_err(|error| refusal(file, error.to_string()))?;
     let parsed = parse(file, &translated)?;
     warnings.iter().for_each(warn);
     Ok(parsed)
@@ -80,24 +80,17 @@ fn read(path: &Path, kind: &str) -> Result<Vec<u8>, Error> {
         Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {LARGEST_MIB} MiB")))
     };
     whole().map_err(|source: io::Error| match source.kind() {
-        ErrorKind::NotFound => Error::Config {
-            file: path.display().to_string(),
-            path: String::new(),
-            reason: format!("{kind} not found"),
-        },
+        ErrorKind::NotFound => refusal(&path.display().to_string(), format!("{kind} not found")),
         _ => Error::Bundle { action: "read", path: path.to_owned(), source },
     })
 }
 
 /// Parses JSON at full speed, and once more to find the path when something is wrong with it.
 pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &[u8]) -> Result<T, Error> {
-    let refuse = |reason: &str| {
-        Err(Error::Config { file: file.to_owned(), path: String::new(), reason: reason.to_owned() })
-    };
     match text.trim_ascii_start().first() {
         Some(b'{') => {}
-        Some(_) => return refuse("is no JSON object"),
-        None => return refuse("is empty; a JSON object is expected"),
+        Some(_) => return Err(refusal(file, "is no JSON object")),
+        None => return Err(refusal(file, "is empty; a JSON object is expected")),
     }
     let plain = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
@@ -110,12 +103,13 @@ pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &[u8]) -> Result<T, E
             path: error.path().to_string(),
             reason: error.inner().to_string(),
         }),
-        _ => Err(syntax(file, &plain)),
+        _ => Err(refusal(file, plain.to_string())),
     }
 }
 
-fn syntax(file: &str, error: &serde_json::Error) -> Error {
-    Error::Config { file: file.to_owned(), path: String::new(), reason: error.to_string() }
+/// What is wrong with a file as a whole.
+fn refusal(file: &str, reason: impl Into<String>) -> Error {
+    Error::Config { file: file.to_owned(), path: String::new(), reason: reason.into() }
 }
 
 /// What must hold before anything else looks at the config.

@@ -10,8 +10,7 @@ use oci_spec::runtime::Spec;
 use std::path::Path;
 
 /// Deletes the container, of which the caller may have reaped the first process; returns poststop hooks that failed, which do
-/// not stop a deletion
-/// (runtime-spec runtime.md#lifecycle, step 13).
+/// not stop a deletion (runtime-spec runtime.md#lifecycle, step 13).
 pub(super) fn delete(container: &Container, force: bool, is_reaped: bool) -> Result<Vec<Error>, Error> {
     if force {
         // Before the lock: a killed `create` may have left it with the container's own process.

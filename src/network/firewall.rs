@@ -10,7 +10,7 @@
 use super::record::Lock;
 use super::subnet::Subnet;
 use super::{Error, Protocol, PublishedPort, naming, netfilter};
-use rustix::fs::MemfdFlags;
+use crate::sys::command::memory_file;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -46,7 +46,7 @@ pub(super) struct Change {
     nft: Option<Nft>,
 }
 
-/// nft at work. It reads from a file and writes to one: of a pipe, a process that is made meanwhile would hold an end.
+/// nft at work. It reads from a file and writes to one.
 #[derive(Debug)]
 struct Nft {
     process: Child,
@@ -188,9 +188,9 @@ impl Drop for Change {
 /// Gives `script` to nft as one transaction. It is not ended with this process and must not be late: it holds the lock, too.
 fn begin(script: &str, lock: &Lock) -> Result<Nft, Error> {
     let failed = |source| Error::RunNft { source };
-    let mut rules = in_memory().map_err(failed)?;
+    let mut rules = memory_file("nft").map_err(failed)?;
     rules.write_all(script.as_bytes()).and_then(|()| rules.rewind()).map_err(failed)?;
-    let messages = in_memory().map_err(failed)?;
+    let messages = memory_file("nft").map_err(failed)?;
     for program in PROGRAMS {
         let mut command = Command::new(program);
         command.args(["-f", "-"]).env("LC_ALL", "C").stdout(Stdio::null());
@@ -203,10 +203,6 @@ fn begin(script: &str, lock: &Lock) -> Result<Nft, Error> {
         }
     }
     Err(Error::NftMissing)
-}
-
-fn in_memory() -> io::Result<File> {
-    Ok(rustix::fs::memfd_create(c"nft", MemfdFlags::CLOEXEC)?.into())
 }
 
 #[cfg(test)]

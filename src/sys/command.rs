@@ -1,5 +1,6 @@
-//! What a new process of [`std::process::Command`] does before its `execve(2)`.
+//! What a new process of [`std::process::Command`] is given, and does before its `execve(2)`.
 use super::clone::{Cloned, clone_child, exit_now};
+use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid, WaitId, WaitIdOptions, waitid};
@@ -7,9 +8,19 @@ use rustix::thread::{
     ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, set_thread_res_gid, set_thread_res_uid,
 };
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+
+/// A file in memory, close-on-exec, for a command to read from or to write to: of a pipe, a process that is made meanwhile
+/// would hold an end. See `memfd_create(2)`.
+///
+/// # Errors
+/// The kernel's.
+pub fn memory_file(name: &str) -> std::io::Result<File> {
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
+}
 
 /// Has the command's process join these namespaces of another process, see `setns(2)`, as root of a user
 /// namespace that is among them, and then go to this directory.

@@ -86,10 +86,10 @@ fn cve_2019_5736_nothing_of_a_waiting_process_leads_to_the_runtime_for_writing()
     call(&runtime, &scratch, &["create", "--bundle", bundle.arg(), &id]).ok();
     let pid = call(&runtime, &scratch, &["state", &id]).ok().json()["pid"].as_i64().unwrap();
     let own = std::fs::metadata(&runtime).unwrap();
-    let is_runtime = |path: &std::path::Path| {
+    let is_runtime = |path: &Path| {
         std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
     };
-    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let process = PathBuf::from(format!("/proc/{pid}"));
     let mut ways = vec![process.join("exe")];
     for directory in ["fd", "map_files"] {
         let entries = std::fs::read_dir(process.join(directory)).unwrap();

@@ -2,10 +2,10 @@
 use super::Place;
 use crate::container::{Container, exec};
 use crate::sandbox::{Caller, ExecInputs, Init, Stdio};
-use crate::sys::command::{join_as_owner_before_exec, join_before_exec, reset_signals_in_exec};
+use crate::sys::command::{join_as_owner_before_exec, join_before_exec, memory_file, reset_signals_in_exec};
 use oci_spec::runtime::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
@@ -170,10 +170,6 @@ fn reap(pidfd: BorrowedFd<'_>) -> io::Result<WaitIdStatus> {
             other => return other?.ok_or_else(|| Errno::CHILD.into()),
         }
     }
-}
-
-fn memory_file(name: &str) -> io::Result<File> {
-    Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
 }
 
 fn describe(status: &WaitIdStatus) -> String {

@@ -95,8 +95,8 @@ impl Architecture {
     /// Calls that services live on. A process that uses a sub-architecture can wait the two instructions longer.
     pub(super) fn hot_numbers(self) -> &'static [u32] {
         match self {
-            Self::X86_64 => &HOT_X86_64,
-            Self::Aarch64 => &HOT_AARCH64,
+            Self::X86_64 => HOT_X86_64,
+            Self::Aarch64 => HOT_AARCH64,
             Self::X32 | Self::X86 | Self::Arm => &[],
         }
     }
@@ -126,13 +126,13 @@ impl Architecture {
 }
 
 macro_rules! numbers {
-    ($architecture:ident: $($call:ident)*) => { [$($architecture::Sysno::$call.id().unsigned_abs()),*] };
+    ($architecture:ident: $($call:ident)*) => { &[$($architecture::Sysno::$call.id().unsigned_abs()),*] };
 }
 
-const HOT_X86_64: [u32; 28] = numbers!(x86_64: clock_gettime close epoll_ctl epoll_pwait epoll_wait fstat futex lseek madvise
+const HOT_X86_64: &[u32] = numbers!(x86_64: clock_gettime close epoll_ctl epoll_pwait epoll_wait fstat futex lseek madvise
     mmap mprotect munmap newfstatat openat poll ppoll pread64 pwrite64 read readv recvfrom recvmsg rt_sigprocmask sendmsg sendto
     statx write writev);
-const HOT_AARCH64: [u32; 26] = numbers!(aarch64: clock_gettime close epoll_ctl epoll_pwait fstat fstatat futex lseek madvise
+const HOT_AARCH64: &[u32] = numbers!(aarch64: clock_gettime close epoll_ctl epoll_pwait fstat fstatat futex lseek madvise
     mmap mprotect munmap openat ppoll pread64 pwrite64 read readv recvfrom recvmsg rt_sigprocmask sendmsg sendto statx write
     writev);
 
