@@ -51,6 +51,36 @@ fn a_run_of_the_default_config_makes_few_system_calls() {
     assert_eq!(counts.get("execveat"), None, "the executable is sealed in place: {counts:#?}");
 }
 
+/// To move another process takes a grace period of the kernel's, 10 to 30 ms.
+#[test]
+fn on_v1_hierarchies_every_process_enters_by_itself() {
+    common::require_root!();
+    require!(program_exists("strace"), "needs strace");
+    require!(CgroupHost::here() == CgroupHost::V1OrHybrid, "needs a host with v1 hierarchies");
+    let scratch = Scratch::new("enters");
+    let own = "cat /proc/self/cgroup";
+    let (waits, prints) = (scratch.bundle(&["/bin/true"]), scratch.bundle(&["/bin/sh", "-c", own]));
+    let (id, other) = (scratch.name("enters"), scratch.name("prints"));
+    let traced = |name: &str, arguments: &[&str]| {
+        let trace = scratch.path().join(name);
+        let call = Call::new("strace").args(["-f", "-qq", "-e", "open,openat", "-o", trace.to_str().unwrap()]);
+        let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root()).args(arguments);
+        (call.ok().stdout, std::fs::read_to_string(&trace).unwrap())
+    };
+    scratch.oci(["create", "--bundle", waits.arg(), &id]).ok();
+    let run = traced("run", &["run", "--bundle", prints.arg(), &other]);
+    let exec = traced("exec", &["exec", &id, "/bin/sh", "-c", own]);
+    scratch.oci(["delete", "--force", &id]).ok();
+    for (groups, trace) in [run, exec] {
+        // In a cgroup namespace, which begins where the container's process was when it was made.
+        assert!(groups.lines().count() > 2 && groups.lines().all(|line| line.ends_with(":/")), "{groups}");
+        assert!(
+            trace.contains("/tasks\", O_WRONLY") && !trace.contains("cgroup.procs\", O_WRONLY"),
+            "{trace}"
+        );
+    }
+}
+
 /// A container between `create` and `start` may wait for days, and thousands beside it.
 #[test]
 fn a_container_that_waits_for_its_start_holds_little_memory() {

@@ -19,6 +19,7 @@ fn a_plan_shows_what_create_would_do_and_makes_nothing() {
     let steps = plan["sandbox"]["steps"].as_array().unwrap();
     let at = |name: &str| steps.iter().position(|step| step["step"] == name);
     let order = [
+        "enterCgroup",
         "hostname",
         "isolateMounts",
         "pivotRoot",

@@ -4,7 +4,7 @@ use super::path::{PARENT, Scope};
 use super::resources::Write;
 use super::systemd::{self, ScopeName};
 use super::tree::{self, Made};
-use super::{CgroupPath, Error, Hierarchies, Resources};
+use super::{CgroupPath, Entrance, Error, Hierarchies, Resources};
 use crate::sys::bpf;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -168,10 +168,22 @@ impl Cgroup {
         self.clone_into.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether [`Cgroup::add`] must be called for a process cloned into [`Cgroup::clone_into_fd`]:
-    /// true where controllers live on v1, and for a scope of systemd that is still to be made.
+    /// Whether [`Cgroup::add`] must be called for a process cloned into [`Cgroup::clone_into_fd`], which then waits:
+    /// true for a scope of systemd that is still to be made.
     pub fn needs_add(&self) -> bool {
-        self.awaited.is_some() || !self.record.v1.is_empty()
+        self.awaited.is_some()
+    }
+
+    /// What a process that was cloned into [`Cgroup::clone_into_fd`] enters by itself, one for each v1 hierarchy; none
+    /// where [`Cgroup::add`] is needed.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn entrances(&self) -> Result<Vec<Entrance>, Error> {
+        if self.needs_add() {
+            return Ok(Vec::new());
+        }
+        self.record.v1.iter().map(|(controllers, directory)| Entrance::open(controllers, directory)).collect()
     }
 
     /// Moves a process into every hierarchy's directory that the clone did not place it in. The first one

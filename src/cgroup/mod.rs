@@ -9,6 +9,7 @@
 mod below;
 mod delegation;
 mod details;
+mod entrance;
 mod error;
 mod freezer;
 mod group;
@@ -24,6 +25,7 @@ mod update;
 
 pub use below::Below;
 pub use details::{Bounded, Details, DeviceCount, Pressure, Stall};
+pub use entrance::Entrance;
 pub use error::Error;
 pub use group::{Cgroup, Record};
 pub use hierarchies::Hierarchies;

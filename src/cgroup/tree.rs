@@ -71,6 +71,12 @@ pub(super) fn write(directory: &Path, file: &str, value: &str) -> Result<(), Err
     })
 }
 
+/// Opens a file for what is to be written later.
+pub(super) fn open_to_write(directory: &Path, file: &str) -> Result<fs::File, Error> {
+    let path = directory.join(file);
+    fs::File::options().write(true).open(&path).map_err(Error::file("open", &path))
+}
+
 /// Reads a file of one record whole.
 pub(super) fn read(directory: &Path, file: &str) -> Result<String, Error> {
     let path = directory.join(file);

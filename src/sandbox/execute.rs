@@ -87,6 +87,7 @@ pub(super) fn execute(plan: &Plan, prepared: &mut Prepared, report: BorrowedFd<'
 impl Child<'_> {
     fn step(&mut self, step: &Step) -> Result<(), Errno> {
         match step {
+            Step::EnterCgroup => self.enter_cgroup()?,
             Step::OwnOomScoreAdj(value) => own_oom_score_adj(value)?,
             Step::CallersProc => self.proc = Some(callers_proc()?),
             Step::JoinProcess(flags) => self.join_process(*flags)?,
@@ -140,6 +141,19 @@ impl Child<'_> {
 
     fn mount(&self, slot: Slot) -> Result<BorrowedFd<'_>, Errno> {
         self.prepared.mounts[slot].as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    fn enter_cgroup(&mut self) -> Result<(), Errno> {
+        for entrance in &mut self.prepared.entrances {
+            entrance.enter().inspect_err(|_| {
+                self.words_length = 0;
+                for byte in b"e ".iter().chain(entrance.controllers().as_bytes()).take(FS_MESSAGE) {
+                    self.words[self.words_length] = *byte;
+                    self.words_length += 1;
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn join_process(&self, flags: u32) -> Result<(), Errno> {

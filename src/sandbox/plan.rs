@@ -127,7 +127,9 @@ impl Plan {
             true => Step::PrivateProc,
             false => Step::CallersProc,
         };
-        let mut steps = before_namespaces(process, !sysctl.is_empty(), proc)?;
+        let mut steps = Vec::with_capacity(STEPS);
+        steps.push(Step::EnterCgroup);
+        steps.extend(before_namespaces(process, !sysctl.is_empty(), proc)?);
         let deputy = (!caller.may_mount()).then(|| Deputy::take_over(&mut steps));
         steps.extend(enter_namespaces(spec, &namespaces, !inputs.no_new_keyring)?);
         let joined_mounts = namespaces.place_of(LinuxNamespaceType::Mount);
@@ -222,7 +224,9 @@ impl Plan {
         let namespaces = Namespaces::compile(linux)?;
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, inputs.console_socket.is_some())?;
-        let mut steps = join_all(namespaces.all_flags() as u32, process, Caller::of_this_process())?;
+        let mut steps = Vec::with_capacity(STEPS);
+        steps.push(Step::EnterCgroup);
+        steps.extend(join_all(namespaces.all_flags() as u32, process, Caller::of_this_process())?);
         steps.push(Step::BeBorn { keep_below: inputs.preserve_fds.saturating_add(3) });
         steps.extend([Step::NewSession, Step::OpenRoot]);
         let user_namespace = namespaces.isolates(LinuxNamespaceType::User);
@@ -279,6 +283,9 @@ impl Plan {
     }
 }
 
+/// How many steps there is room for at once; most Plans have fewer.
+const STEPS: usize = 128;
+
 /// Joins the namespaces of a running container. Only root of the host may mount a procfs of the pid namespace
 /// it is in; and a caller without privileges comes to the other namespaces through the user namespace.
 fn join_all(flags: u32, process: &Process, caller: Caller) -> Result<Vec<Step>, Error> {
@@ -304,7 +311,7 @@ fn join_all(flags: u32, process: &Process, caller: Caller) -> Result<Vec<Step>, 
 const DEFERRED: u64 = (libc::CLONE_NEWCGROUP | libc::CLONE_NEWTIME) as u64;
 
 fn enter_namespaces(spec: &Spec, namespaces: &Namespaces, new_keyring: bool) -> Result<Vec<Step>, Error> {
-    let mut steps: Vec<Step> = Vec::with_capacity(64);
+    let mut steps = Vec::new();
     steps.push(Step::NewSession);
     if new_keyring {
         steps.push(Step::NewKeyring);

@@ -122,7 +122,7 @@ pub(super) fn before_namespaces(
     has_sysctls: bool,
     proc: Step,
 ) -> Result<Vec<Step>, Error> {
-    let mut steps = Vec::with_capacity(64);
+    let mut steps = Vec::new();
     let value = oom_score_adj(process)?;
     if has_sysctls || value.is_some() || security_label::is_wanted(process) {
         steps.push(proc);

@@ -11,7 +11,7 @@ use super::seccomp::Listening;
 use super::step::Step;
 use super::target::Target;
 use super::user_namespace::{check_maps, write_maps};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Entrance};
 use crate::sys::clone::Cloned;
 use crate::sys::network_ahead::{Network, NetworkAhead};
 use oci_spec::runtime::LinuxNamespaceType;
@@ -127,6 +127,8 @@ impl SpawnError {
 pub(super) struct Prepared {
     /// Made for a deputy to join.
     pub(super) user_namespace: Option<OwnedFd>,
+    /// Of v1 hierarchies, for the child to enter.
+    pub(super) entrances: Vec<Entrance>,
     pub(super) root: Option<OwnedFd>,
     pub(super) init: Option<OwnedFd>,
     /// Made ahead.
@@ -206,7 +208,7 @@ pub fn begin<E: From<SpawnError>>(
     network: Option<NetworkAhead>,
     meanwhile: impl FnOnce(&Init) -> Result<(), E>,
 ) -> Result<(Init, Rest), E> {
-    let mut prepared = prepare(plan)?;
+    let mut prepared = prepare(plan, cgroup)?;
     let flags = SocketFlags::CLOEXEC;
     let (parent_end, child_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|errno| step("create a socket pair", errno))?;
@@ -383,7 +385,7 @@ fn reap(init: &Init) {
     let _ = rustix::process::waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
-fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
+fn prepare(plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Prepared, SpawnError> {
     let mut joins = Vec::with_capacity(plan.joins.len());
     for join in &plan.joins {
         let namespace = open_host(&join.path, &join.at)?;
@@ -407,8 +409,10 @@ fn prepare(plan: &Plan) -> Result<Prepared, SpawnError> {
     };
     let fixed = |path: &str| Target::parse(Path::new(path)).ok_or_else(|| step(path, Errno::INVAL));
     let (console_target, devpts_target) = (fixed("/dev/console")?, fixed("/dev/pts")?.without_symlinks());
+    let entrances = cgroup.map(Cgroup::entrances).transpose()?.unwrap_or_default();
     Ok(Prepared {
         user_namespace,
+        entrances,
         root,
         init,
         network: None,

@@ -48,6 +48,8 @@ pub(super) struct Limit {
 
 #[derive(Debug)]
 pub(super) enum Step {
+    /// Enters what the clone does not place it in: the group's directories in v1 hierarchies.
+    EnterCgroup,
     /// `process.oomScoreAdj` of a process that has joined nothing yet, through the caller's own procfs.
     OwnOomScoreAdj(CString),
     /// The procfs of the caller in place of a private one, which only root of the host may mount before it
@@ -230,6 +232,7 @@ impl Step {
 
     fn write(&self, program: &Program, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::EnterCgroup => out.write_str("enter the cgroup"),
             Self::OwnOomScoreAdj(value) => {
                 write!(out, "set process.oomScoreAdj to {}", value.to_string_lossy())
             }

@@ -62,6 +62,7 @@ impl Plan {
 fn details(step: &Step) -> (&'static str, Value) {
     let target = |target: &super::target::Target| json!({"target": target.to_string()});
     match step {
+        Step::EnterCgroup => ("enterCgroup", Value::Null),
         Step::OwnOomScoreAdj(value) => ("ownOomScoreAdj", json!({"value": text(value)})),
         Step::CallersProc => ("callersProc", Value::Null),
         Step::JoinProcess(flags) => ("joinProcess", json!({"namespaces": clone_flags(u64::from(*flags))})),
@@ -148,8 +149,9 @@ fn process_details(step: &Step) -> (&'static str, Value) {
             ("seccomp", json!({"instructions": count, "flags": flags, "listener": program.listener}))
         }
         Step::Capabilities(identity) => ("capabilities", json!(identity.capabilities.names())),
-        // The first half has told all others.
-        _ => ("execute", Value::Null),
+        Step::Execute => ("execute", Value::Null),
+        // The first half tells all others.
+        _ => ("undescribed", Value::Null),
     }
 }
 
