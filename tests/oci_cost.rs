@@ -63,7 +63,8 @@ fn on_v1_hierarchies_every_process_enters_by_itself() {
     let (id, other) = (scratch.name("enters"), scratch.name("prints"));
     let traced = |name: &str, arguments: &[&str]| {
         let trace = scratch.path().join(name);
-        let call = Call::new("strace").args(["-f", "-qq", "-e", "open,openat", "-o", trace.to_str().unwrap()]);
+        let call =
+            Call::new("strace").args(["-f", "-qq", "-e", "open,openat", "-o", trace.to_str().unwrap()]);
         let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root()).args(arguments);
         (call.ok().stdout, std::fs::read_to_string(&trace).unwrap())
     };

@@ -79,6 +79,8 @@ fn a_process_file_describes_the_whole_process() {
     assert_eq!(exec().exits(2).stdout, "5\nb\n");
     std::fs::write(&file, r#"{"user": {"uid": "root"}, "cwd": "/"}"#).unwrap();
     exec().fails_with(&["process.json", "user.uid"]);
+    std::fs::write(&file, json!({"user": {"uid": 0, "gid": 0}, "args": [], "cwd": "/"}).to_string()).unwrap();
+    exec().fails_with(&["process.json: args: is empty"]);
 }
 
 #[test]

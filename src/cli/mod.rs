@@ -38,6 +38,7 @@ fn is_unread() -> bool {
     looked.is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
+mod failure;
 pub mod oci;
 mod printable;
 pub mod service;

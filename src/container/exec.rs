@@ -7,6 +7,7 @@ use crate::sandbox::seccomp::Agent;
 use crate::sandbox::{self, ExecInputs, Init, Plan};
 use oci_spec::runtime::{Process, Spec};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 pub(super) fn exec(
     container: &Container,
@@ -22,10 +23,24 @@ pub(super) fn exec(
             return Err(Error::WrongStatus { action: "exec in", id, status });
         }
     }
-    let ExecOptions { stdio, console, preserve_fds, below } = options;
+    let ExecOptions { stdio, console, preserve_fds, below, process_file } = options;
     let inputs = ExecInputs { stdio, console_socket: console, preserve_fds, ..ExecInputs::default() };
     let other = group(container, &below)?;
-    spawn_in(container, &spec, process, inputs, other.as_ref().unwrap_or(container.own_cgroup()))
+    let cgroup = other.as_ref().unwrap_or(container.own_cgroup());
+    let done = spawn_in(container, &spec, process, inputs, cgroup);
+    done.map_err(|error| in_file(error, process_file.as_deref()))
+}
+
+/// What is wrong with a process of a file of its own, where config.json is named otherwise.
+fn in_file(error: Error, file: Option<&Path>) -> Error {
+    let (Error::Plan(plan), Some(file)) = (&error, file) else { return error };
+    match plan.to_string().strip_prefix("process.") {
+        Some(text) => {
+            let file = file.display().to_string();
+            Error::Config { file, path: String::new(), reason: text.to_owned() }
+        }
+        None => error,
+    }
 }
 
 /// The group that the process joins when it is not the container's own.

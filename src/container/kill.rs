@@ -1,6 +1,7 @@
 //! `kill`: signals to a container's first process, or to all of its processes.
 use super::{Container, Error, members};
 use crate::sys::signal::pidfd_send_signal;
+use crate::sys::signal_name;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -9,6 +10,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// How long a process may take to end after SIGKILL.
 const DEATH_LIMIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// A signal by name or number, such as `TERM`, `SIGTERM`, `15` or `RTMIN+3`.
+///
+/// # Errors
+/// [`Error::UnknownSignal`].
+pub fn parse_signal(text: &str) -> Result<i32, Error> {
+    signal_name::number(text).ok_or_else(|| Error::UnknownSignal(text.to_owned()))
+}
 
 pub(super) fn kill(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
     if all {

@@ -33,7 +33,6 @@ mod preview;
 mod record;
 mod resctrl;
 pub mod seal;
-mod signal;
 mod socket;
 mod start;
 mod state;
@@ -44,8 +43,8 @@ pub use checkpoint::{CgroupsMode, CriuOptions, DumpOptions, PageServer, RestoreO
 pub use config::{parse_resources, read_config, read_process};
 pub use error::Error;
 pub use id::ContainerId;
+pub use kill::parse_signal;
 pub use preview::preview;
-pub use signal::parse_signal;
 pub use state::State;
 pub use status::Status;
 
@@ -110,6 +109,8 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// A group below the container's cgroup.
     pub below: Below,
+    /// The file that the process comes from, for errors.
+    pub process_file: Option<PathBuf>,
 }
 
 /// One container on disk.

@@ -1,7 +1,7 @@
 //! The only home of `unsafe`: safe wrappers of system calls that nix and rustix lack.
 //!
 //! Each wrapper names its man page, takes and returns owned or borrowed file descriptors, and
-//! allocates nothing, so that it may run between clone and execve; netlink is only for parents.
+//! allocates nothing, so that it may run between clone and execve; netlink, commands and names of signals are only for parents.
 #![allow(unsafe_code)]
 #[cfg(test)]
 pub(crate) mod allocations;
@@ -30,3 +30,4 @@ pub mod process;
 pub mod record;
 pub mod seccomp;
 pub mod signal;
+pub mod signal_name;

@@ -95,8 +95,13 @@ impl Exec {
         let socket = self.socket(their_end)?;
         let pidfd_socket = PidfdSocket::connect(self.pidfd_socket.as_deref())?;
         let signals = Signals::block().context("block signals")?;
-        let stdio = Stdio::default();
-        let options = ExecOptions { stdio, console: socket, preserve_fds: self.preserve_fds, below };
+        let options = ExecOptions {
+            stdio: Stdio::default(),
+            console: socket,
+            preserve_fds: self.preserve_fds,
+            below,
+            process_file: self.process.clone(),
+        };
         let (child, warnings) = container.exec(&process, options)?;
         // Of the container's own process they were told when it was created.
         if !self.cap.is_empty() || self.process.is_some() {

@@ -1,5 +1,5 @@
 //! The log that engines read: one line an event, as logrus writes it for runc.
-use crate::cli::printable::printable;
+use crate::cli::failure::{one_line, sentence};
 use clap::ValueEnum;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -62,21 +62,6 @@ impl Log {
     }
 }
 
-/// The error with those of its causes that it does not name itself.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
-fn one_line(message: &str) -> String {
-    printable(&message.lines().collect::<Vec<_>>().join(" "))
-}
-
 fn render(format: LogFormat, level: &str, message: &str, time: SystemTime) -> String {
     let time = humantime::format_rfc3339_seconds(time);
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -91,19 +76,6 @@ fn render(format: LogFormat, level: &str, message: &str, time: SystemTime) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_cause_is_told_once() {
-        let inner = std::io::Error::from_raw_os_error(libc::ENOENT);
-        let named = crate::container::Error::Bundle {
-            action: "open bundle",
-            path: "/x".into(),
-            source: std::io::Error::from_raw_os_error(libc::ENOENT),
-        };
-        assert_eq!(sentence(&named.into()), "open bundle /x: No such file or directory (os error 2)");
-        let context = anyhow::Error::from(inner).context("write --pid-file /y");
-        assert_eq!(sentence(&context), "write --pid-file /y: No such file or directory (os error 2)");
-    }
 
     #[test]
     fn log_lines_have_the_form_that_engines_parse() {

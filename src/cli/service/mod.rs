@@ -28,7 +28,7 @@ mod tag;
 mod unpack;
 mod values;
 
-use super::printable::printable;
+use super::failure::{one_line, sentence};
 use super::usage;
 use crate::service::{self, OWN_FAILURE, Roots, init, supervisor};
 use crate::sys::{entry, heap};
@@ -165,21 +165,9 @@ fn fail(error: &anyhow::Error) -> u8 {
     if is_broken_pipe(error) {
         return 0;
     }
-    tell!("wharf: {}", on_one_line(error));
+    tell!("wharf: {}", one_line(&sentence(error)));
     let code = error.chain().find_map(|cause| cause.downcast_ref::<service::Error>());
     code.map_or(OWN_FAILURE, service::Error::exit_code)
-}
-
-/// The error and its causes, but for those that an error names in its own words already.
-fn on_one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.contains(&cause) {
-            let colon = if text.is_empty() { "" } else { ": " };
-            text = format!("{text}{colon}{cause}");
-        }
-    }
-    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Whoever read our output has gone away, which is no failure of ours.

@@ -1,7 +1,7 @@
 //! `--change` of `wharf import`: an instruction of a Dockerfile, applied to an image's configuration.
 use super::super::Error;
-use super::signal;
 use super::words::{Word, expand, words};
+use crate::sys::signal_name;
 use oci_spec::image::{Config, ImageConfiguration};
 
 /// Applies instructions in their order. As in a Dockerfile, a new entry point drops a command that was there
@@ -189,7 +189,7 @@ fn working_directory(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn stop_signal(config: &mut Config, text: &str) -> Result<(), String> {
     let signal = one(config, text)?;
-    if signal::parse(&signal).is_none() {
+    if signal_name::number(&signal).is_none() {
         return Err(format!("names {signal:?}, which is no signal"));
     }
     config.set_stop_signal(Some(signal));

@@ -2,20 +2,25 @@
 
 mod change;
 mod process;
-mod signal;
 mod user;
 mod words;
 
 pub(super) use change::apply_all as apply_changes;
-pub(super) use signal::stop_signal;
 
 use super::Error;
 use crate::sandbox::default_spec::instance_default;
+use crate::sys::signal_name;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{RootBuilder, Spec, User};
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path};
+
+/// The image's stop signal, SIGTERM where it states none that exists.
+pub(super) fn stop_signal(image: &ImageConfiguration) -> i32 {
+    let stated = image.config().as_ref().and_then(|config| config.stop_signal().as_deref());
+    stated.and_then(signal_name::number).unwrap_or(libc::SIGTERM)
+}
 
 /// What the user sets over the image's configuration.
 #[derive(Debug, Clone, Default)]

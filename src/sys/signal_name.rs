@@ -1,26 +1,13 @@
-//! Signals by name and number, as `kill` takes them.
-use super::Error;
-
-/// Names of the standard signals on Linux by number, see `signal(7)`. x86-64 and arm64 agree on them.
-const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
+//! Signals by name.
+use nix::sys::signal::Signal;
 
 /// glibc keeps 32 and 33 for itself, so this is what programs mean by SIGRTMIN. (For those of musl it is 35.)
 const REALTIME_FIRST: i32 = 34;
 const REALTIME_LAST: i32 = 64;
 
-/// Parses `TERM`, `SIGTERM`, `term`, `15`, `RTMIN`, `RTMIN+3` or `RTMAX-2`.
-///
-/// # Errors
-/// [`Error::UnknownSignal`].
-pub fn parse_signal(text: &str) -> Result<i32, Error> {
-    number(text).ok_or_else(|| Error::UnknownSignal(text.to_owned()))
-}
-
-fn number(text: &str) -> Option<i32> {
+/// The number of a signal that is given as `TERM`, `SIGTERM`, `term`, `15`, `RTMIN`, `RTMIN+3` or `RTMAX-2`, as people and
+/// images do; see `signal(7)`. `None` for what is no signal.
+pub fn number(text: &str) -> Option<i32> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().filter(|number| (1..=REALTIME_LAST).contains(number));
     }
@@ -38,8 +25,7 @@ fn number(text: &str) -> Option<i32> {
         "POLL" => "IO",
         other => other,
     };
-    let index = NAMES.iter().position(|known| *known == name)?;
-    i32::try_from(index + 1).ok()
+    format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32)
 }
 
 fn realtime(base: i32, offset: &str, sign: char) -> Option<i32> {
@@ -65,8 +51,9 @@ mod tests {
             assert_eq!(number(text), Some(libc::SIGKILL), "{text}");
         }
         assert_eq!(number("TERM"), Some(libc::SIGTERM));
+        assert_eq!(number("STKFLT"), Some(libc::SIGSTKFLT));
         assert_eq!(number("SYS"), Some(libc::SIGSYS));
-        assert_eq!(number("IOT"), Some(libc::SIGABRT));
+        assert_eq!((number("IOT"), number("POLL")), (Some(libc::SIGABRT), Some(libc::SIGIO)));
     }
 
     #[test]
@@ -78,7 +65,21 @@ mod tests {
 
     #[test]
     fn what_is_no_signal_is_refused() {
-        for text in ["", "0", "65", "-9", "SIG", "NOPE", "RTMIN-1", "RTMIN+31", "RTMIN++1", "RTMAX+1", "9 "] {
+        for text in [
+            "",
+            "0",
+            "65",
+            "-9",
+            "SIG",
+            "NOPE",
+            "RTMIN-1",
+            "RTMIN+31",
+            "RTMIN++1",
+            "RTMAX+1",
+            "9 ",
+            "RTMIN+2147483647",
+            "SIGSIGTERM",
+        ] {
             assert_eq!(number(text), None, "{text:?}");
         }
     }
