@@ -168,3 +168,21 @@ fn features_are_what_is_implemented() {
     assert!(listed(&features["hooks"], "createContainer"));
     assert_eq!(features["linux"]["cgroup"]["systemd"], true);
 }
+
+/// However few descriptors there are, the limit is named and nothing stays.
+#[test]
+fn a_limit_of_open_files_is_named_and_nothing_stays() {
+    common::require_root!();
+    let scratch = Scratch::new("files");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    for limit in 4..14 {
+        let id = scratch.name(&format!("files-{limit}"));
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let call = common::Call::new("/bin/sh").args(["-c", script.as_str()]);
+        let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
+        let call = call.args(["run", "--bundle", bundle.arg(), &id]);
+        call.fails_with(&["(os error 24); raise the limit of open files (ulimit -n)"]);
+        assert!(!scratch.oci_root().join(&id).exists(), "left with {limit} descriptors");
+    }
+    scratch.assert_clean();
+}

@@ -42,7 +42,11 @@ impl StateDirectory {
             other => other,
         };
         match made {
-            Ok(()) | Err(Errno::EXIST) => Self::open_path(path, id),
+            Ok(()) => Self::open_path(path.clone(), id).inspect_err(|_| {
+                // Nothing is in it.
+                let _ = fs::rmdir(&path);
+            }),
+            Err(Errno::EXIST) => Self::open_path(path, id),
             Err(errno) => Err(state_error("create directory", &path)(errno)),
         }
     }
@@ -57,7 +61,7 @@ impl StateDirectory {
         if placed.is_ok() {
             return Ok(lock);
         }
-        if self.read_state()?.is_some() {
+        if self.has_state() {
             self.remove_file(NEW_STATE_FILE)?;
             return Err(exists());
         }
@@ -129,6 +133,12 @@ impl StateDirectory {
     /// container outlives a power failure, and that is what some file systems leave of it then.
     pub(super) fn read_state(&self) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.read(STATE_FILE)?.filter(|contents| !contents.is_empty()))
+    }
+
+    /// Whether [`StateDirectory::read_state`] finds contents, asked without a descriptor.
+    fn has_state(&self) -> bool {
+        let found = fs::statat(&self.fd, STATE_FILE, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| found.st_size > 0)
     }
 
     /// Contents of a file; `None` when it does not exist.
