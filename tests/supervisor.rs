@@ -47,6 +47,22 @@ fn an_instance_whose_supervisor_was_killed_is_adopted_and_loses_no_output() {
 }
 
 #[test]
+fn a_supervisor_blocks_what_it_handles_whoever_started_it() {
+    common::require_root!();
+    let scratch = Scratch::new("mask");
+    scratch.load("shell");
+    let name = scratch.name("box");
+    let run = scratch.wharf(["run", "--name", &name, "shell", "sh", "-c", "echo ready; sleep 600"]).spawn();
+    eventually("the instance is ready", || run.stdout().contains("ready"));
+    let status = format!("/proc/{}/status", pid_of(&scratch, &name, "supervisor_pid"));
+    let status = std::fs::read_to_string(status).expect("a supervisor");
+    // SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+    assert!(status.contains("SigBlk:\t0000000000004007\n"), "{status}");
+    scratch.wharf(["stop", "-t", "0", &name]).ok();
+    run.wait();
+}
+
+#[test]
 fn the_exit_status_of_an_adopted_instance_is_known() {
     common::require_root!();
     let scratch = Scratch::new("status");

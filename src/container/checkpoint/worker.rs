@@ -11,6 +11,7 @@
 use super::criu::bundle_error;
 use super::rpc::{self, Action, Answer};
 use crate::container::Error;
+use crate::sys::command::reset_signals_in_exec;
 use crate::sys::descriptor;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -159,6 +160,7 @@ fn spawn(program: &Path, arrange: impl FnOnce(&mut Command)) -> io::Result<(Chil
     command.arg("swrk").arg(theirs.as_raw_fd().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env_clear().env("PATH", SEARCHED);
+    reset_signals_in_exec(&mut command);
     arrange(&mut command);
     Ok((command.spawn()?, ours))
 }

@@ -422,12 +422,12 @@ fn rest() {
 fn signals() -> Result<SignalFd, Error> {
     let failed = || Error::system("receive signals");
     let mut asked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT].into_iter().collect();
-    asked.thread_block().map_err(failed())?;
     let events =
         SignalFd::with_flags(&asked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed())?;
     // Its own session has no terminal, so nobody who hangs up is meant.
-    asked = std::iter::once(Signal::SIGHUP).collect();
-    asked.thread_block().map_err(failed())?;
+    asked.add(Signal::SIGHUP);
+    // These and no others, whatever the command that started it had blocked.
+    asked.thread_set_mask().map_err(failed())?;
     Ok(events)
 }
 
