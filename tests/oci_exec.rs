@@ -97,6 +97,23 @@ fn a_failed_exec_exits_255_in_the_words_that_engines_look_for() {
 }
 
 #[test]
+fn an_exec_beyond_the_limit_of_processes_names_the_limit() {
+    common::require_root!();
+    let scratch = Scratch::new("full");
+    let mut bundle = scratch.bundle(&["/bin/sleep", "600"]);
+    bundle.edit(|spec| spec["linux"]["resources"] = json!({"pids": {"limit": 1}}));
+    let id = scratch.name("full");
+    scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
+    scratch.oci(["exec", &id, "/bin/true"]).fails_with(&[
+        "Resource temporarily unavailable",
+        "pids.max",
+        "raise",
+    ]);
+    scratch.oci(["delete", "--force", &id]).ok();
+    scratch.assert_clean();
+}
+
+#[test]
 fn a_detached_process_goes_on_and_ends_with_the_container() {
     common::require_root!();
     let scratch = Scratch::new("detached");

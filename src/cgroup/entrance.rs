@@ -23,6 +23,9 @@ impl Entrance {
             Err(Error::File { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
                 tree::open_to_write(directory, "cgroup.procs")?
             }
+            Err(Error::File { source, path, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Err(Error::Removed { path });
+            }
             opened => opened?,
         };
         Ok(Self { controllers: controllers.join(","), file: Some(file.into()) })

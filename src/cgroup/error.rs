@@ -16,6 +16,14 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// Somebody else has removed the cgroup.
+    #[error(
+        "open {path}: there is no such cgroup: somebody has removed it; delete the container and create it again"
+    )]
+    Removed {
+        /// A file of it.
+        path: String,
+    },
     /// A value of `linux.resources` is not acceptable.
     #[error("{path}: {reason}")]
     Config {

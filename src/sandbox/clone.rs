@@ -7,7 +7,8 @@
 use super::deputy;
 use super::namespaces::{Join, flag};
 use super::plan::Plan;
-use super::spawn::{Init, Prepared, SpawnError, open_host, step};
+use super::spawn::{Init, Prepared, SpawnError, advised, open_host, step};
+use super::step::TOO_MANY_PROCESSES;
 use crate::cgroup::Cgroup;
 use crate::sys::clone::{Cloned, clone_child, clone_sibling, exit_now};
 use crate::sys::network_ahead::Network;
@@ -46,7 +47,11 @@ pub(super) fn clone_into(
     let joins = plan.joins.iter().zip(&prepared.joins);
     let cloned = match joins.into_iter().find(|(join, _)| join.kind == LinuxNamespaceType::User) {
         Some((join, namespace)) => clone_inside(join, namespace.as_fd(), flags, into),
-        None => clone_child(flags, into).map_err(|errno| step("clone the container's process", errno)),
+        None => clone_child(flags, into).map_err(|errno| {
+            let advice = (errno == Errno::AGAIN && into.is_some()).then_some(TOO_MANY_PROCESSES);
+            let step = "clone the container's process".to_owned();
+            SpawnError::Step { step, source: advised(errno, advice) }
+        }),
     };
     if matches!(cloned, Ok(Cloned::Child)) {
         // The child gives no memory back: another thread may have had the allocator's lock when it was cloned.

@@ -19,7 +19,7 @@ use super::clone::{enter_one, join_error, pid_of, set_time_offsets};
 use super::mounts::{open_root, open_source, root_error, source_error};
 use super::namespaces::IdMaps;
 use super::plan::{Error, Plan, Root};
-use super::spawn::{Prepared, SpawnError, step};
+use super::spawn::{Prepared, SpawnError, advised, step};
 use super::step::Step;
 use super::user_namespace::with_maps;
 use crate::cgroup::Cgroup;
@@ -277,10 +277,7 @@ impl SpawnError {
             _ => return self,
         };
         match self {
-            Self::Host { at, path, source } => {
-                let source = std::io::Error::new(source.kind(), format!("{source}; {hint}"));
-                Self::Host { at, path, source }
-            }
+            Self::Host { at, path, .. } => Self::Host { at, path, source: advised(errno, Some(hint)) },
             other => other,
         }
     }

@@ -27,7 +27,7 @@ use rustix::net::SendFlags;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Room for what the file system itself says about a mount that it refused.
 const FS_MESSAGE: usize = 120;
@@ -169,7 +169,13 @@ impl Child<'_> {
 
     fn be_born(&mut self, keep_below: u32) -> Result<(), Errno> {
         let birth = self.prepared.birth.take().ok_or(Errno::BADF)?;
-        self.close_others(birth.as_fd(), keep_below)?;
+        let stdio = &self.plan.stdio;
+        let owned = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &self.plan.console_socket, &self.proc];
+        let mut kept = [birth.as_raw_fd(), self.report.as_raw_fd(), -1, -1, -1, -1, -1];
+        for (place, fd) in kept[2..].iter_mut().zip(owned) {
+            *place = fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        }
+        close_others(&mut kept, keep_below)?;
         match clone_sibling(0, None)? {
             Cloned::Child => Ok(()),
             Cloned::Parent { pidfd, .. } => {
@@ -177,25 +183,6 @@ impl Child<'_> {
                 exit_now(0)
             }
         }
-    }
-
-    /// Closes every descriptor that no step to come needs: through /proc/PID/fd they lead to the host.
-    fn close_others(&self, birth: BorrowedFd<'_>, keep_below: u32) -> Result<(), Errno> {
-        let stdio = &self.plan.stdio;
-        let owned = [&stdio.stdin, &stdio.stdout, &stdio.stderr, &self.plan.console_socket, &self.proc];
-        let mut kept = [birth.as_raw_fd(), self.report.as_raw_fd(), -1, -1, -1, -1, -1];
-        for (place, fd) in kept[2..].iter_mut().zip(owned) {
-            *place = fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        }
-        kept.sort_unstable();
-        let mut from = keep_below;
-        for number in kept.into_iter().filter_map(|number| u32::try_from(number).ok()) {
-            if number > from {
-                fd::close_between(from, number - 1)?;
-            }
-            from = from.max(number.saturating_add(1));
-        }
-        fd::close_between(from, u32::MAX)
     }
 
     fn place_root(&mut self, path: &CStr) -> Result<(), Errno> {
@@ -276,6 +263,20 @@ impl Child<'_> {
         self.prepared.terminal = Some(terminal.slave);
         Ok(())
     }
+}
+
+/// Closes every descriptor from `keep_below` on that no step to come needs: through /proc/PID/fd they lead to the host. A
+/// number below 0 is none.
+fn close_others(kept: &mut [RawFd], keep_below: u32) -> Result<(), Errno> {
+    kept.sort_unstable();
+    let mut from = keep_below;
+    for number in kept.iter().filter_map(|number| u32::try_from(*number).ok()) {
+        if number > from {
+            fd::close_between(from, number - 1)?;
+        }
+        from = from.max(number.saturating_add(1));
+    }
+    fd::close_between(from, u32::MAX)
 }
 
 /// A process that may not be looked at has files in /proc that only root may write: proc(5). It has joined

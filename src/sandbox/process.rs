@@ -66,6 +66,10 @@ impl Plan {
             if self.deputy.is_some() && self.joins.is_empty() {
                 self.steps.push(Step::BeJoinable);
             }
+            // Others may come to be beside it while it waits; who creates it to start it at once lets nobody in before.
+            if !matches!(self.start, Start::ByCreator { awaits: false }) {
+                self.steps.push(Step::CloseOthers { keep_below });
+            }
             self.steps.push(Step::AwaitStart);
         }
         // So late that no step before it runs out of what the limits leave.

@@ -107,7 +107,8 @@ pub enum SpawnError {
     },
     /// The child ended without a word, so something killed it.
     #[error(
-        "the container's process was killed while it was being set up; if the memory limit is very low, raise it"
+        "the container's process was killed while it was being set up: by its memory limit, if that is very low, or by \
+         whoever deleted the container meanwhile"
     )]
     Killed,
 }
@@ -347,7 +348,8 @@ pub(super) fn explain(plan: &Plan, failure: &Failure) -> SpawnError {
             if let Some(words) = words.trim_end().strip_prefix("e ") {
                 text = format!("{text} ({words})");
             }
-            SpawnError::Step { step: text, source: failure.io_error() }
+            let errno = Errno::from_raw_os_error(failure.errno);
+            SpawnError::Step { step: text, source: advised(errno, failed.advice(errno)) }
         }
         None => {
             SpawnError::Step { step: "set up the container's process".to_owned(), source: failure.io_error() }
@@ -372,6 +374,15 @@ pub(super) fn unheard(what: &str, errno: Errno) -> SpawnError {
     match errno {
         Errno::AGAIN => SpawnError::Silent,
         errno => step(what, errno),
+    }
+}
+
+/// The kernel's answer, with what to do about it.
+pub(super) fn advised(errno: Errno, advice: Option<&str>) -> std::io::Error {
+    let error = std::io::Error::from(errno);
+    match advice {
+        Some(advice) => std::io::Error::new(error.kind(), format!("{error}; {advice}")),
+        None => error,
     }
 }
 

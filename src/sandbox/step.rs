@@ -5,6 +5,7 @@ use super::seccomp;
 use super::target::Target;
 use crate::sys::mount::MountAttr;
 use crate::sys::process::{NodeMask, Scheduling};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use std::ffi::{CStr, CString};
@@ -196,6 +197,11 @@ pub(super) enum Step {
     /// Becoming another user has hidden the process from all but root of the host; a caller without privileges
     /// could not join it before it executes something, ptrace(2) "access mode checking". Nobody else is inside.
     BeJoinable,
+    /// Closes every descriptor but those below this one and those that `start` needs: a process with CAP_SYS_PTRACE that
+    /// joins meanwhile would find the host's directories in /proc/1/fd.
+    CloseOthers {
+        keep_below: u32,
+    },
     /// Tells the parent that only `start` is missing, and waits for it.
     AwaitStart,
     NoNewPrivileges,
@@ -207,6 +213,10 @@ pub(super) enum Step {
     Execute,
 }
 
+/// Why a clone into a cgroup is answered by EAGAIN.
+pub(super) const TOO_MANY_PROCESSES: &str = "the container's cgroup, or one above it, has as many processes as its limit \
+                                             (pids.max) allows, and this takes two: end some, or raise the limit";
+
 impl Step {
     /// What was attempted, of the steps between `start` and execve: `start` does not have the Plan.
     pub(super) fn words_after_start(&self) -> Option<&'static str> {
@@ -215,6 +225,21 @@ impl Step {
             Self::Seccomp(_) => Some("install the seccomp filter (linux.seccomp)"),
             Self::Capabilities(_) => Some("set capabilities (process.capabilities)"),
             Self::NoNewPrivileges => Some("set no_new_privs (process.noNewPrivileges)"),
+            _ => None,
+        }
+    }
+
+    /// What to do about the kernel's answer, where that does not say it.
+    pub(super) fn advice(&self, errno: Errno) -> Option<&'static str> {
+        match (self, errno) {
+            (Self::BeBorn { .. }, Errno::AGAIN) => Some(TOO_MANY_PROCESSES),
+            (Self::EnterCgroup, Errno::INVAL) => Some(
+                "a process of real-time priority enters a group with linux.resources.cpu.realtimeRuntime alone: set it, \
+                 or start without that priority (chrt)",
+            ),
+            (Self::EnterCgroup, Errno::NOSPC) => {
+                Some("cpuset.cpus or cpuset.mems of that group is empty; write both before")
+            }
             _ => None,
         }
     }
@@ -314,6 +339,7 @@ impl Step {
             Self::Identity(identity) => write!(out, "become user {}:{}", identity.uid, identity.gid),
             Self::FindProgram | Self::Execute => write!(out, "exec: {:?}", program.name()),
             Self::BeJoinable => out.write_str("let its creator join (PR_SET_DUMPABLE)"),
+            Self::CloseOthers { .. } => out.write_str("close the host's file descriptors"),
             Self::AwaitStart => out.write_str("wait for start"),
             Self::NoNewPrivileges => out.write_str("set no_new_privs"),
             Self::Announce => out.write_str("announce execve"),

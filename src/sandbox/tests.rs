@@ -59,10 +59,13 @@ fn a_hierarchy_that_cannot_be_entered_is_told_by_its_controllers() {
     let group = v1_group(directory.path());
     let spec = program("true");
     let missing = run(&spec, Path::new("/"), &group, None).expect_err("there is no such file").to_string();
-    assert!(missing.starts_with("open ") && missing.contains("/tasks: No such file"), "{missing}");
+    assert!(missing.starts_with("open ") && missing.contains("/tasks: there is no such cgroup"), "{missing}");
     symlink("/dev/full", directory.path().join("tasks")).expect("symlink");
     let full = run(&spec, Path::new("/"), &group, None).expect_err("nothing can be written").to_string();
-    assert_eq!(full, "enter the cgroup (cpu,cpuacct): No space left on device (os error 28)");
+    assert_eq!(
+        full,
+        "enter the cgroup (cpu,cpuacct): No space left on device (os error 28); cpuset.cpus or cpuset.mems of that group is empty; write both before"
+    );
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn process_details(step: &Step) -> (&'static str, Value) {
         Step::Identity(identity) => ("identity", identity_json(identity)),
         Step::FindProgram => ("findProgram", Value::Null),
         Step::BeJoinable => ("beJoinable", Value::Null),
+        Step::CloseOthers { keep_below } => ("closeOthers", json!({"closeFrom": keep_below})),
         Step::AwaitStart => ("awaitStart", Value::Null),
         Step::NoNewPrivileges => ("noNewPrivileges", Value::Null),
         Step::Announce => ("announce", Value::Null),

@@ -61,6 +61,28 @@ fn descriptors_of_the_caller_reach_neither_run_nor_exec() {
 }
 
 #[test]
+fn a_container_that_waits_for_its_start_has_no_descriptor_of_the_host() {
+    common::require_root!();
+    let scratch = Scratch::new("waiting");
+    let bundle = scratch.bundle(&["/bin/true"]);
+    let id = scratch.name("waiting");
+    scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
+    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let path = entry.unwrap().path();
+        let target = std::fs::read_link(&path).unwrap();
+        // Its streams, and the sockets on which it is started and reports.
+        let stream = ["0", "1", "2"].iter().any(|number| path.ends_with(number));
+        if !stream && !target.to_str().unwrap().starts_with("socket:") {
+            held.push(target);
+        }
+    }
+    assert!(held.is_empty(), "the waiting process holds {held:?}");
+    scratch.oci(["start", &id]).ok();
+}
+
+#[test]
 fn a_process_that_enters_is_never_seen_with_the_hosts_root_directory_or_descriptors() {
     common::require_root!();
     let scratch = Scratch::new("entering");

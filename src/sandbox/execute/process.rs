@@ -1,7 +1,7 @@
 //! The second half of a Plan: from the standard streams to execve. As all of [`super`], nothing here
 //! allocates, locks or formats.
-use super::Child;
 use super::place::leave_to_execve;
+use super::{Child, close_others};
 use crate::sandbox::identity::own_stream;
 use crate::sandbox::inputs::Start;
 use crate::sandbox::report::Message;
@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Rlimit, getrlimit, setrlimit};
 use std::ffi::CStr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 impl Child<'_> {
     pub(super) fn become_process(&mut self, step: &Step) -> Result<(), Errno> {
@@ -39,6 +39,7 @@ impl Child<'_> {
             Step::Identity(identity) => identity.assume(),
             Step::FindProgram => self.find_program(),
             Step::BeJoinable => rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable),
+            Step::CloseOthers { keep_below } => self.close_for_start(*keep_below),
             Step::AwaitStart => self.await_start(),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
             Step::Announce => {
@@ -103,6 +104,14 @@ impl Child<'_> {
             }
         }
         Err(error)
+    }
+
+    fn close_for_start(&self, keep_below: u32) -> Result<(), Errno> {
+        let socket = match &self.plan.start {
+            Start::ByAnyone(socket) => socket.as_raw_fd(),
+            _ => -1,
+        };
+        close_others(&mut [self.report.as_raw_fd(), socket], keep_below)
     }
 
     fn await_start(&mut self) -> Result<(), Errno> {
