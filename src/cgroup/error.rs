@@ -16,6 +16,14 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// Whatever enters the cgroup stands still.
+    #[error(
+        "the cgroup {path} is frozen, by itself or with one above it: thaw that (cgroup.freeze, freezer.state) first"
+    )]
+    Frozen {
+        /// The directory.
+        path: String,
+    },
     /// Somebody else has removed the cgroup.
     #[error(
         "open {path}: there is no such cgroup: somebody has removed it; delete the container and create it again"

@@ -81,7 +81,7 @@ impl Cgroup {
         self.v1_with("freezer").or_else(|| self.v2_with("cgroup.freeze"))
     }
 
-    fn freezer_directory(&self) -> &Path {
+    pub(super) fn freezer_directory(&self) -> &Path {
         self.v1_with("freezer").or(self.v2_directory().ok()).unwrap_or(Path::new("/sys/fs/cgroup"))
     }
 

@@ -357,6 +357,10 @@ fn make_all(
     let is_new = made.first().is_some_and(Made::is_new);
     let filter = Filter::Missing { delegated: hierarchies.delegated, is_new };
     let cgroup = Cgroup { record, clone_into, awaited: None, filter };
+    // A new one directly below the root cannot be.
+    if !(is_new && path.names().count() == 1) && cgroup.is_frozen()? {
+        return Err(Error::Frozen { path: cgroup.freezer_directory().display().to_string() });
+    }
     if cgroup.v1_with("devices").is_none() {
         return Ok(cgroup);
     }

@@ -163,6 +163,22 @@ fn a_frozen_group_stands_still_and_runs_on_when_thawed() {
 }
 
 #[test]
+fn a_group_below_a_frozen_one_is_refused_and_not_left() {
+    for host in hosts("frozen") {
+        let scratch = Scratch::new(&host, &json!({}));
+        scratch.group.freeze().unwrap();
+        let above = scratch.group.freezer_directory();
+        let name = above.file_name().unwrap().to_str().unwrap();
+        let path = CgroupPath::parse(Some(&format!("/{name}/below")), "x").unwrap();
+        let refused = Cgroup::create(&host, &path, &compile(&host, &json!({}))).unwrap_err().to_string();
+        assert!(refused.contains("/below is frozen") && refused.contains("thaw"), "{refused}");
+        for directory in scratch.group.record().directories() {
+            assert!(!directory.join("below").exists(), "{}", directory.display());
+        }
+    }
+}
+
+#[test]
 fn kill_reaches_every_process_below_even_a_frozen_one() {
     for host in hosts("kill") {
         let mut scratch = Scratch::new(&host, &json!({}));
