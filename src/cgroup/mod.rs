@@ -15,6 +15,7 @@ mod freezer;
 mod group;
 mod hierarchies;
 mod inside;
+mod limits;
 mod oom;
 mod path;
 mod resources;

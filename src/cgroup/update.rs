@@ -1,5 +1,5 @@
 //! New limits for a living cgroup.
-use super::group::write_limits;
+use super::limits::write_limits;
 use super::resources::Write;
 use super::{Cgroup, Error, Hierarchies, Resources, systemd, tree};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
