@@ -92,10 +92,10 @@ fn launch_once(
     write_name_files(instance, lease.as_ref())?;
     let ports = network::hold_ports(&wish.ports)?;
     let streams = Streams::open(instance, &spec, stdin)?;
-    let network = network.and_then(NetworkAhead::wait);
-    let joining =
-        lease.as_ref().map(|lease| Joining::begin(lease, &wish.ports, network.as_ref())).transpose();
+    let joining = lease.as_ref().map(|lease| Joining::begin(lease, &wish.ports)).transpose();
     let created = joining.and_then(|joining| {
+        let network = network.and_then(NetworkAhead::wait);
+        let joining = joining.map(|joining| joining.beside(network.as_ref())).transpose()?;
         let options = CreateOptions {
             rootfs: Some(Rootfs::Tree(root::mount(instance)?)),
             network: network.map(NetworkAhead::Made),
@@ -174,7 +174,7 @@ impl Incarnation {
         state: &mut State,
         pid: i32,
         terminal_socket: Option<OwnedFd>,
-        joining: Option<Joining<'_>>,
+        joining: Option<Joining>,
     ) -> Result<(), Error> {
         if let Some(socket) = terminal_socket {
             self.take_terminal(&socket)?;
