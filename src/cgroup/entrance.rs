@@ -3,6 +3,7 @@
 //! Whoever moves another process stops all clones and ends of the host, for which the kernel waits for a grace period of
 //! RCU: 10 to 30 ms. A thread that moves itself, by a 0 in `tasks`, stops nobody since Linux 5.5
 //! (kernel/cgroup/cgroup.c, `cgroup_procs_write_start`); for a process of one thread both are the same.
+use super::group::is_removed;
 use super::{Error, tree};
 use rustix::io::Errno;
 use std::io::ErrorKind;
@@ -23,7 +24,7 @@ impl Entrance {
             Err(Error::File { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
                 tree::open_to_write(directory, "cgroup.procs")?
             }
-            Err(Error::File { source, path, .. }) if source.kind() == ErrorKind::NotFound => {
+            Err(Error::File { source, path, .. }) if is_removed(&source) => {
                 return Err(Error::Removed { path });
             }
             opened => opened?,

@@ -184,11 +184,9 @@ impl Cgroup {
             return Ok(Vec::new());
         }
         // A frozen group stops whoever enters it, who is then to be in all others.
-        let freezes = |controllers: &[String]| controllers.iter().any(|name| name == "freezer");
-        let (last, first): (Vec<_>, Vec<_>) =
-            self.record.v1.iter().partition(|(controllers, _)| freezes(controllers));
-        let ordered = first.into_iter().chain(last);
-        ordered.map(|(controllers, directory)| Entrance::open(controllers, directory)).collect()
+        let mut ordered: Vec<_> = self.record.v1.iter().collect();
+        ordered.sort_by_key(|(controllers, _)| controllers.iter().any(|name| name == "freezer"));
+        ordered.into_iter().map(|(controllers, directory)| Entrance::open(controllers, directory)).collect()
     }
 
     /// Moves a process into every hierarchy's directory that the clone did not place it in. The first one

@@ -1,8 +1,8 @@
 //! The one line that a failed command ends with, of both programs.
 use super::printable::printable;
 
-/// How an error of the kernel's ends that has a remedy which no text at its place names, and the remedy.
-const REMEDIES: [(&str, &str); 1] = [("(os error 24)", "raise the limit of open files (ulimit -n)")];
+/// How the kernel's error ends when there are too many open files, EMFILE, which may happen at any place.
+const TOO_MANY_FILES: &str = "(os error 24)";
 
 /// The error with those of its causes that it does not name itself, and what to do.
 pub(super) fn sentence(error: &anyhow::Error) -> String {
@@ -12,10 +12,10 @@ pub(super) fn sentence(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    match REMEDIES.iter().find(|(end, _)| text.ends_with(end)) {
-        Some((_, remedy)) => format!("{text}; {remedy}"),
-        None => text,
+    if text.ends_with(TOO_MANY_FILES) {
+        text.push_str("; raise the limit of open files (ulimit -n)");
     }
+    text
 }
 
 /// What may be several lines, for a terminal.

@@ -2,7 +2,8 @@
 
 use crate::common::{self, Call, DESCRIPTOR_SCAN, Scratch, eventually};
 use crate::sentinel::Sentinel;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[test]
 fn cve_2016_9962_process_1_finds_no_descriptor_of_the_host_in_an_entering_process() {
@@ -30,6 +31,19 @@ fn with_open_descriptors(program: &std::path::Path, args: &[&str]) -> common::Ou
     Call::new("bash").args(["-c", script, "bash", program.to_str().unwrap()]).args(args).ok()
 }
 
+/// What the descriptors of a container's first process lead to, without its standard streams.
+fn held_beside_streams(state: &Value) -> Vec<PathBuf> {
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap() {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        if number > 2 {
+            held.push(std::fs::read_link(entry.path()).unwrap_or_default());
+        }
+    }
+    held
+}
+
 #[test]
 fn descriptors_of_the_caller_reach_neither_run_nor_exec() {
     common::require_root!();
@@ -47,16 +61,8 @@ fn descriptors_of_the_caller_reach_neither_run_nor_exec() {
     );
     assert_eq!(inside.text(), "", "exec inherited a descriptor\n{inside}");
     let state = scratch.oci(["state", &id]).ok().json();
-    let mut held = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap() {
-        let entry = entry.unwrap();
-        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
-        let target = std::fs::read_link(entry.path()).unwrap_or_default();
-        // The shell keeps its own script descriptor (10 upward) only for scripts in files.
-        if number > 2 {
-            held.push(target);
-        }
-    }
+    // The shell keeps its own script descriptor (10 upward) only for scripts in files.
+    let held = held_beside_streams(&state);
     assert!(held.is_empty(), "run inherited {held:?}");
 }
 
@@ -67,17 +73,9 @@ fn a_container_that_waits_for_its_start_has_no_descriptor_of_the_host() {
     let bundle = scratch.bundle(&["/bin/true"]);
     let id = scratch.name("waiting");
     scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
-    let pid = scratch.oci(["state", &id]).ok().json()["pid"].to_string();
-    let mut held = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-        let path = entry.unwrap().path();
-        let target = std::fs::read_link(&path).unwrap();
-        // Its streams, and the sockets on which it is started and reports.
-        let stream = ["0", "1", "2"].iter().any(|number| path.ends_with(number));
-        if !stream && !target.to_str().unwrap().starts_with("socket:") {
-            held.push(target);
-        }
-    }
+    let mut held = held_beside_streams(&scratch.oci(["state", &id]).ok().json());
+    // On these it is started, and reports.
+    held.retain(|target| !target.to_str().unwrap().starts_with("socket:"));
     assert!(held.is_empty(), "the waiting process holds {held:?}");
     scratch.oci(["start", &id]).ok();
 }
