@@ -18,8 +18,7 @@ fn calls(scratch: &Scratch, bundle: &Bundle) -> BTreeMap<String, u32> {
     let id = scratch.name("cost");
     // The same on every host: v1 hierarchies cost calls of their own.
     let call = Call::new(CGROUP2_ONLY).args(["strace", "-f", "-qq", "-o", trace.to_str().unwrap()]);
-    let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
-    call.args(["run", "--bundle", bundle.arg(), &id]).ok();
+    scratch.oci_by(call, ["run", "--bundle", bundle.arg(), &id]).ok();
     let mut programs = BTreeSet::new();
     let mut counts = BTreeMap::new();
     for TracedCall { pid, name, rest } in traced_calls(&std::fs::read_to_string(&trace).unwrap()) {
@@ -65,8 +64,7 @@ fn on_v1_hierarchies_every_process_enters_by_itself() {
         let trace = scratch.path().join(name);
         let call =
             Call::new("strace").args(["-f", "-qq", "-e", "open,openat", "-o", trace.to_str().unwrap()]);
-        let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root()).args(arguments);
-        (call.ok().stdout, std::fs::read_to_string(&trace).unwrap())
+        (scratch.oci_by(call, arguments).ok().stdout, std::fs::read_to_string(&trace).unwrap())
     };
     scratch.oci(["create", "--bundle", waits.arg(), &id]).ok();
     let run = traced("run", &["run", "--bundle", prints.arg(), &other]);

@@ -179,8 +179,7 @@ fn a_limit_of_open_files_is_named_and_nothing_stays() {
         let id = scratch.name(&format!("files-{limit}"));
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let call = common::Call::new("/bin/sh").args(["-c", script.as_str()]);
-        let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
-        let call = call.args(["run", "--bundle", bundle.arg(), &id]);
+        let call = scratch.oci_by(call, ["run", "--bundle", bundle.arg(), &id]);
         call.fails_with(&["(os error 24); raise the limit of open files (ulimit -n)"]);
         assert!(!scratch.oci_root().join(&id).exists(), "left with {limit} descriptors");
     }

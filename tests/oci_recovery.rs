@@ -12,8 +12,7 @@ use std::collections::HashMap;
 type Moment = (String, u32);
 
 fn strace(scratch: &Scratch, options: &[&str], args: &[&str]) -> Call {
-    let call = Call::new("strace").arg("-qq").args(options).arg(common::wharf_oci());
-    call.arg("--root").arg(scratch.oci_root()).args(args)
+    scratch.oci_by(Call::new("strace").arg("-qq").args(options), args)
 }
 
 /// Every system call that `wharf-oci ARGS` makes, in order.

@@ -229,8 +229,7 @@ fn a_create_that_is_killed_while_it_talks_to_systemd_can_be_cleaned_up() {
     let bundle = sleeping(&scratch, "", &id, &json!({"pids": {"limit": 50}}));
     let create = |inject: &str| {
         let call = Call::new("strace").args(["-qq", "-o", "/dev/null", "-e", inject]);
-        let call = call.arg(common::wharf_oci()).arg("--root").arg(scratch.oci_root());
-        call.args(["--systemd-cgroup", "create", "--bundle", bundle.arg(), &id]).outcome()
+        scratch.oci_by(call, ["--systemd-cgroup", "create", "--bundle", bundle.arg(), &id]).outcome()
     };
     let unit = format!("test-{id}.scope");
     // Hello, AddMatch, Subscribe, StartTransientUnit; the device filter comes when the scope is there.

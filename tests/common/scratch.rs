@@ -52,6 +52,10 @@ impl Scratch {
     pub(crate) fn oci<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         Call::new(wharf_oci()).arg("--root").arg(self.oci_root()).args(args)
     }
+    /// The same call, executed by `command`, which takes it as its last arguments.
+    pub(crate) fn oci_by<A: AsRef<OsStr>>(&self, command: Call, args: impl IntoIterator<Item = A>) -> Call {
+        command.arg(wharf_oci()).arg("--root").arg(self.oci_root()).args(args)
+    }
     /// Loads the fixture `NAME.tar`, whose image is then called NAME.
     #[track_caller]
     pub(crate) fn load(&self, name: &str) {

@@ -56,13 +56,9 @@ fn cve_2022_36109_groups_are_exactly_those_asked_for() {
             spec["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": asked});
         });
         // The caller has groups of its own, which must not come along.
-        let outcome = Call::new("setpriv")
-            .args(["--groups=4,27,999"])
-            .arg(common::wharf_oci())
-            .arg("--root")
-            .arg(scratch.oci_root())
-            .args(["run", "--bundle", bundle.arg(), &scratch.name("groups")])
-            .ok();
+        let caller = Call::new("setpriv").args(["--groups=4,27,999"]);
+        let id = scratch.name("groups");
+        let outcome = scratch.oci_by(caller, ["run", "--bundle", bundle.arg(), &id]).ok();
         assert_eq!(outcome.text(), shown, "{outcome}");
     }
 }
@@ -76,13 +72,9 @@ fn cve_2022_36109_exec_brings_no_groups_of_its_caller() {
     let id = scratch.name("groups");
     scratch.oci(["create", "--bundle", bundle.arg(), &id]).ok();
     scratch.oci(["start", &id]).ok();
-    let outcome = Call::new("setpriv")
-        .args(["--groups=4,27,999"])
-        .arg(common::wharf_oci())
-        .arg("--root")
-        .arg(scratch.oci_root())
-        .args(["exec", "--user", "1000:1000", &id, "/bin/grep", "^Groups:", "/proc/self/status"])
-        .ok();
+    let caller = Call::new("setpriv").args(["--groups=4,27,999"]);
+    let print = ["exec", "--user", "1000:1000", &id, "/bin/grep", "^Groups:", "/proc/self/status"];
+    let outcome = scratch.oci_by(caller, print).ok();
     assert_eq!(outcome.text(), "Groups:", "{outcome}");
 }
 
